@@ -7,16 +7,24 @@ answered. Messages name ids and counts, never contents.
 
     LedgerError
     ├─ MalformedValue                 bytes or text that do not have the required form
+    │  └─ IdMalformed                 names the type of id, shows at most 12 characters
     ├─ VersionUnknown                 a document, policy or leaf version this code does not know
     ├─ ConsentError
     │  ├─ ConsentNotFound
-    │  └─ IllegalTransition
+    │  ├─ IllegalTransition
+    │  ├─ GrammarUnknown              a consent document of a grammar this code does not know
+    │  └─ ConsentMalformed            carries the pointer to the offending member
     ├─ SignatureInvalid
     ├─ VerificationError              carries the number of the failed step
-    │  ├─ CommitmentMismatch
-    │  ├─ InclusionInvalid
-    │  ├─ CheckpointInvalid
-    │  └─ RulingNotReproducible
+    │  ├─ TrustInvalid                0: the trust file is unusable, stale or of another deployment
+    │  ├─ BundleMalformed             1: not canonical, of unknown shape, or at odds with itself
+    │  ├─ EvidenceInvalid             2: who should have signed did not
+    │  ├─ CommitmentMismatch          3
+    │  ├─ NotInForce                  4: left out, out of order, withdrawn or not on the chain
+    │  ├─ RulingNotReproducible       5
+    │  ├─ InclusionInvalid            6
+    │  ├─ CheckpointInvalid           6
+    │  └─ ReleaseMismatch             7: what left is not what was permitted and published
     ├─ ChainError
     │  ├─ ChainUnreachable  *
     │  ├─ NotMined          *
@@ -51,6 +59,14 @@ class MalformedValue(LedgerError):
     """Bytes or text do not have the form that the type requires."""
 
 
+class IdMalformed(MalformedValue):
+    """Text is not an id of the named type: lower-case 0x-hex of the type's length."""
+
+    def __init__(self, type_name: str, shown: str) -> None:
+        self.type_name = type_name
+        super().__init__(f"not a {type_name}: {shown[:12]!r}")
+
+
 class VersionUnknown(LedgerError):
     """A version this code does not know; unknown means no."""
 
@@ -67,6 +83,21 @@ class IllegalTransition(ConsentError):
     """The consent's state does not allow this step."""
 
 
+class GrammarUnknown(ConsentError):
+    """The document names no grammar that this code knows; unknown means no."""
+
+
+class ConsentMalformed(ConsentError):
+    """A consent document or its terms break the grammar.
+
+    ``pointer`` is the JSON pointer (RFC 6901) of the offending member, never its value.
+    """
+
+    def __init__(self, pointer: str, problem: str) -> None:
+        self.pointer = pointer
+        super().__init__(f"{pointer or '/'}: {problem}")
+
+
 class SignatureInvalid(LedgerError):
     """A signature does not verify, is malleated, or belongs to another key or deployment."""
 
@@ -75,12 +106,33 @@ class VerificationError(LedgerError):
     """The evidence does not prove what it claims.
 
     ``step`` is the number of the failed step in the auditor's proof, or None where the failing
-    part is not called from that proof.
+    part is not called from that proof. ``what`` says what failed, with ids and counts only.
     """
 
     def __init__(self, message: str, *, step: int | None = None) -> None:
         super().__init__(message if step is None else f"step {step}: {message}")
         self.step = step
+        self.what = message
+
+
+class TrustInvalid(VerificationError):
+    """The trust file is unusable, older than a known one, or of another deployment."""
+
+
+class BundleMalformed(VerificationError):
+    """The bundle is not canonical, has another shape, or contradicts itself."""
+
+
+class EvidenceInvalid(VerificationError):
+    """A signature, invitation or document is missing or not by whom it should be."""
+
+
+class NotInForce(VerificationError):
+    """A consent chain is incomplete, or a consent was not in force by leaf order."""
+
+
+class ReleaseMismatch(VerificationError):
+    """What was delivered differs from what was permitted and published."""
 
 
 class CommitmentMismatch(VerificationError):
