@@ -24,6 +24,8 @@ MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 64
 NO_END_DAY = 2**32 - 1
 SALT_SIZE = 16
+_ADDRESS_SIZE = 20
+_HASH_SIZE = 32
 _EPOCH = date(1970, 1, 1)
 
 
@@ -139,6 +141,10 @@ def until_day(ends: int | None) -> int:
 
 def consent_id(consent_key: bytes, commitment: bytes, until: int) -> ConsentId:
     """Return keccak-256 of consent key (20), commitment (32) and last day (4), packed (D3)."""
-    if len(consent_key) != 20 or len(commitment) != 32 or not 0 <= until <= NO_END_DAY:
+    if (
+        len(consent_key) != _ADDRESS_SIZE
+        or len(commitment) != _HASH_SIZE
+        or not 0 <= until <= NO_END_DAY
+    ):
         raise MalformedValue("consent key, commitment or last day of the wrong size")
     return ConsentId(keccak256(consent_key + commitment + until.to_bytes(4, "big")))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from ledger.datause import ACTIONS, CATEGORIES, MODIFIERS, PERMISSIONS, PURPOSES, DataUse
 from ledger.errors import ConsentMalformed, GrammarUnknown, IdMalformed, IllegalTransition
@@ -40,7 +41,11 @@ _KEYS = frozenset(
     }
 )
 _LOCALE = re.compile(r"[a-zA-Z]{2,8}(-[a-zA-Z0-9]{1,8})*", re.ASCII)
+_DECISION = re.compile(r"permit|deny")
 _HASH = re.compile(r"0x[0-9a-f]{64}", re.ASCII)
+
+
+_AnyId = TypeVar("_AnyId", SubjectId, ConsentId)
 
 
 class Decision(StrEnum):
@@ -132,13 +137,6 @@ def require_legal(from_: ConsentStatus, to: ConsentStatus) -> None:
         raise IllegalTransition(f"{from_.value} -> {to.value}")
 
 
-def _text(document: Mapping[str, object], key: str) -> str:
-    value = document[key]
-    if not isinstance(value, str):
-        raise ConsentMalformed(f"/{key}", "must be a string")
-    return value
-
-
 def _texts(document: Mapping[str, object], key: str) -> tuple[str, ...]:
     value = document[key]
     if not isinstance(value, list) or not value:
@@ -170,17 +168,53 @@ def _data_use(value: object) -> DataUse:
     if not isinstance(value, Mapping) or set(value) != {"code", "modifiers"}:
         raise ConsentMalformed("/dataUse", "must have code and modifiers, and nothing else")
     code = value["code"]
-    if code not in PERMISSIONS:
+    if not isinstance(code, str) or code not in PERMISSIONS:
         raise ConsentMalformed("/dataUse/code", "unknown code")
     modifiers = value["modifiers"]
     if not isinstance(modifiers, list):
         raise ConsentMalformed("/dataUse/modifiers", "must be a list")
     for index, modifier in enumerate(modifiers):
-        if modifier not in MODIFIERS:
+        if not isinstance(modifier, str) or modifier not in MODIFIERS:
             raise ConsentMalformed(f"/dataUse/modifiers/{index}", "unknown code")
     if len(set(modifiers)) != len(modifiers):
         raise ConsentMalformed("/dataUse/modifiers", "names a member twice")
-    return DataUse(code=str(code), modifiers=tuple(sorted(modifiers)))
+    return DataUse(code=code, modifiers=tuple(sorted(modifiers)))
+
+
+def _id(document: Mapping[str, object], key: str, kind: type[_AnyId], problem: str) -> _AnyId:
+    try:
+        return kind.parse(document[key])
+    except IdMalformed:
+        raise ConsentMalformed(f"/{key}", problem) from None
+
+
+def _requesters(document: Mapping[str, object]) -> frozenset[OrgId]:
+    found = []
+    for index, text in enumerate(_texts(document, "requester")):
+        try:
+            found.append(OrgId.parse(text))
+        except IdMalformed:
+            raise ConsentMalformed(f"/requester/{index}", "not an organisation's id") from None
+    return frozenset(found)
+
+
+def _matching(document: Mapping[str, object], key: str, pattern: re.Pattern[str], what: str) -> str:
+    value = document[key]
+    if not isinstance(value, str) or pattern.fullmatch(value) is None:
+        raise ConsentMalformed(f"/{key}", f"not {what}")
+    return value
+
+
+def _keys(document: object) -> Mapping[str, object]:
+    if not isinstance(document, Mapping):
+        raise ConsentMalformed("", "must be an object")
+    if document.get("grammar") != GRAMMAR:
+        raise GrammarUnknown(f"the document's grammar is not {GRAMMAR}")
+    if not _KEYS.issuperset(document):
+        raise ConsentMalformed("", "has a key that the grammar does not know")
+    for key in sorted(_KEYS.difference(document)):
+        raise ConsentMalformed(f"/{key}", "is missing")
+    return document
 
 
 def parse_document(document: object) -> ParsedDocument:
@@ -189,69 +223,35 @@ def parse_document(document: object) -> ParsedDocument:
     Unknown grammars raise GrammarUnknown; a missing or unknown key, an unknown code or a wrong
     type raises ConsentMalformed with the pointer to it. Nothing is skipped or guessed.
     """
-    if not isinstance(document, Mapping):
-        raise ConsentMalformed("", "must be an object")
-    if document.get("grammar") != GRAMMAR:
-        raise GrammarUnknown(f"the document's grammar is not {GRAMMAR}")
-    for key in document:
-        if key not in _KEYS:
-            raise ConsentMalformed("", "has a key that the grammar does not know")
-    for key in sorted(_KEYS):
-        if key not in document:
-            raise ConsentMalformed(f"/{key}", "is missing")
-    decision = document["decision"]
-    if decision not in ("permit", "deny"):
-        raise ConsentMalformed("/decision", "must be permit or deny")
-    try:
-        subject = SubjectId.parse(document["subject"])
-    except IdMalformed:
-        raise ConsentMalformed("/subject", "not a subject id") from None
-    starts = _seconds(document, "from")
-    ends = None if document["until"] is None else _seconds(document, "until")
+    known = _keys(document)
+
+    def any_or(key: str, codes: frozenset[str]) -> frozenset[str] | None:
+        return None if known[key] == ANY else _codes(known, key, codes)
+
+    decision = _matching(known, "decision", _DECISION, "permit or deny")
+    starts = _seconds(known, "from")
+    ends = None if known["until"] is None else _seconds(known, "until")
     if ends is not None and ends <= starts:
         raise ConsentMalformed("/until", "must be after from")
-    supersedes = None
-    if document["supersedes"] is not None:
-        try:
-            supersedes = ConsentId.parse(document["supersedes"])
-        except IdMalformed:
-            raise ConsentMalformed("/supersedes", "not a consent id") from None
-    requesters = None
-    if document["requester"] != ANY:
-        found = []
-        for index, text in enumerate(_texts(document, "requester")):
-            try:
-                found.append(OrgId.parse(text))
-            except IdMalformed:
-                raise ConsentMalformed(f"/requester/{index}", "not an organisation's id") from None
-        requesters = frozenset(found)
-    locale = _text(document, "locale")
-    if _LOCALE.fullmatch(locale) is None:
-        raise ConsentMalformed("/locale", "not a language tag")
-    notice = _text(document, "notice")
-    if _HASH.fullmatch(notice) is None:
-        raise ConsentMalformed("/notice", "not a SHA-256 digest")
     return ParsedDocument(
         decision=Decision(decision),
-        subject=subject,
+        subject=_id(known, "subject", SubjectId, "not a subject id"),
         provision=Provision(
-            purposes=(
-                None if document["purpose"] == ANY else _codes(document, "purpose", PURPOSES)
-            ),
-            requesters=requesters,
-            categories=(
-                None
-                if document["categories"] == ANY
-                else _codes(document, "categories", CATEGORIES)
-            ),
-            actions=_codes(document, "actions", ACTIONS),
-            data_use=_data_use(document["dataUse"]),
+            purposes=any_or("purpose", PURPOSES),
+            requesters=None if known["requester"] == ANY else _requesters(known),
+            categories=any_or("categories", CATEGORIES),
+            actions=_codes(known, "actions", ACTIONS),
+            data_use=_data_use(known["dataUse"]),
         ),
         starts=starts,
         ends=ends,
-        supersedes=supersedes,
-        locale=locale,
-        notice_hash=bytes.fromhex(notice[2:]),
+        supersedes=(
+            None
+            if known["supersedes"] is None
+            else _id(known, "supersedes", ConsentId, "not a consent id")
+        ),
+        locale=_matching(known, "locale", _LOCALE, "a language tag"),
+        notice_hash=bytes.fromhex(_matching(known, "notice", _HASH, "a SHA-256 digest")[2:]),
     )
 
 

@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 from ledger.errors import IdMalformed
 
 _HEX = re.compile(r"0x[0-9a-f]*", re.ASCII)
+_ADDRESS_SIZE = 20
 _HANDLE_PREFIX = b"assent.subject/1"
 
 
@@ -69,7 +70,7 @@ class OrgId(_Id):
         # Imported here because policy reaches this module and must reach no third-party package.
         from eth_hash.auto import keccak
 
-        if not isinstance(address, bytes) or len(address) != 20:
+        if not isinstance(address, bytes) or len(address) != _ADDRESS_SIZE:
             raise IdMalformed("address", "not 20 bytes")
         return cls(keccak(address)[: cls.SIZE])
 

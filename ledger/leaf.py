@@ -19,6 +19,8 @@ from ledger.errors import MalformedValue, VersionUnknown
 
 VERSION = 1
 ZEROS = bytes(32)
+_FIRST_ACCESS = 16
+_FIRST_CHAINLESS = 32
 _SKELETON = struct.Struct(">BBQ32sI32s32s32s")
 SIZE = _SKELETON.size
 
@@ -48,9 +50,9 @@ class Kind(IntEnum):
 
 def chain_of(kind: Kind) -> Chain | None:
     """Return the subject's chain that a leaf of this kind belongs to."""
-    if kind < 16:
+    if kind < _FIRST_ACCESS:
         return "consent"
-    return "access" if kind < 32 else None
+    return "access" if kind < _FIRST_CHAINLESS else None
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,8 @@ class Leaf:
     body_hash: bytes
 
     def __post_init__(self) -> None:
-        if not (
-            len(self.handle) == len(self.prev) == len(self.consent_id) == len(self.body_hash) == 32
-        ):
+        fields = (self.handle, self.prev, self.consent_id, self.body_hash)
+        if any(len(field) != len(ZEROS) for field in fields):
             raise MalformedValue("a leaf's handle, prev, consent id and body hash are 32 bytes")
         if not 0 <= self.at_ms < 2**53 or not 0 <= self.seq < 2**32:
             raise MalformedValue("a leaf's time or seq is out of range")

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from ledger.errors import InclusionInvalid, MalformedValue
 
+HASH_SIZE = 32
+_SIZE = struct.Struct(">Q")
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
@@ -102,7 +104,7 @@ def verify_inclusion(
         raise InclusionInvalid("the leaf lies outside the tree")
     at, last, found = index, size - 1, leaf_hash
     for sibling in proof:
-        if len(sibling) != 32:
+        if len(sibling) != HASH_SIZE:
             raise InclusionInvalid("a proof's node is not 32 bytes")
         if last == 0:
             raise InclusionInvalid("the proof is too long")
@@ -119,14 +121,14 @@ def verify_inclusion(
         raise InclusionInvalid("the proof does not lead to the root")
 
 
-def verify_consistency(
+def verify_consistency(  # noqa: C901 (the RFC's algorithm, step by step)
     first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> None:
     """Raise InclusionInvalid unless the first tree is a prefix of the second.
 
     An empty first tree proves nothing and is refused.
     """
-    if not 0 < first <= second or any(len(node) != 32 for node in proof):
+    if not 0 < first <= second or any(len(node) != HASH_SIZE for node in proof):
         raise InclusionInvalid("sizes or nodes of the consistency proof are out of range")
     if first == second:
         if proof or first_root != second_root:
@@ -171,7 +173,7 @@ class CompactRange:
 
     def append(self, leaf_hash: bytes) -> None:
         """Add one leaf hash. Raises MalformedValue."""
-        if len(leaf_hash) != 32:
+        if len(leaf_hash) != HASH_SIZE:
             raise MalformedValue("a leaf hash is 32 bytes")
         node = leaf_hash
         size = self.size
@@ -197,16 +199,16 @@ class CompactRange:
 
     def to_bytes(self) -> bytes:
         """Return size and nodes."""
-        return struct.pack(">Q", self.size) + b"".join(self._nodes)
+        return _SIZE.pack(self.size) + b"".join(self._nodes)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CompactRange:
         """Read what :meth:`to_bytes` wrote. Raises MalformedValue."""
-        if len(data) < 8:
+        if len(data) < _SIZE.size:
             raise MalformedValue("a frontier is at least 8 bytes")
         made = cls()
-        (made.size,) = struct.unpack(">Q", data[:8])
-        if len(data) != 8 + 32 * made.size.bit_count():
+        (made.size,) = _SIZE.unpack_from(data)
+        if len(data) != _SIZE.size + HASH_SIZE * made.size.bit_count():
             raise MalformedValue("a frontier has one node per set bit of its size")
-        made._nodes = [data[i : i + 32] for i in range(8, len(data), 32)]
+        made._nodes = [data[i : i + HASH_SIZE] for i in range(_SIZE.size, len(data), HASH_SIZE)]
         return made

@@ -1,4 +1,4 @@
-"""The only rules: may this requester do this with this subject's data, at this moment?
+"""The only rules: who may do what with a subject's data, at one moment.
 
 Pure: no clock, chain, disk or network. Rules never change in place; an older version stays callable
 under its name, so that an old ruling can be re-run. Silence denies. A refusal is a value.
@@ -220,7 +220,7 @@ def _objects(consent: Consent, request: AccessRequest, now: int) -> bool:
     )
 
 
-def _failure(
+def _failure(  # noqa: PLR0911 (one return per reason reads as the list it is)
     consent: Consent,
     request: AccessRequest,
     category: str,
