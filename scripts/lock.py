@@ -10,6 +10,7 @@ versions that are already locked stay as they are.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,12 +25,15 @@ def compile_extra(extra: str, target: Path, *options: str) -> None:
     """Resolve `pyproject.toml` with one extra into `target`; what `target` pins already is kept."""
     command = [
         str(ROOT / ".uv" / "bin" / "uv"),
-        *("pip", "compile", "--no-config", "--quiet", "--universal", "--python-version", "3.11"),
+        *("pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
         *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-package", "torch"),
         *("--extra", extra, "pyproject.toml", "--output-file", str(target)),
         *options,
     ]
-    subprocess.run(command, cwd=ROOT, check=True)
+    # pyproject.toml's [tool.uv] counts (it switches torch's CUDA packages off), the user's does not.
+    with tempfile.TemporaryDirectory() as nothing:
+        environment = {**os.environ, "XDG_CONFIG_HOME": nothing, "XDG_CONFIG_DIRS": nothing}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def blocks(text: str) -> dict[str, str]:
