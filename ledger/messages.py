@@ -42,13 +42,17 @@ def from_hex(value: object, size: int | None = None) -> bytes:
 
 @dataclass(frozen=True)
 class Domain:
-    """What signatures are valid for: one deployment. ``deployment_id`` is 32 bytes."""
+    """What signatures are valid for: one deployment. ``deployment_id`` is 32 bytes.
+
+    All zero means no deployment, which no contract accepts: what is signed there (a hospital's
+    card) is valid before and outside any.
+    """
 
     deployment_id: bytes
 
     def __post_init__(self) -> None:
-        if len(self.deployment_id) != WORD or not any(self.deployment_id):
-            raise MalformedValue("a deployment id is 32 bytes, not all zero")
+        if len(self.deployment_id) != WORD:
+            raise MalformedValue("a deployment id is 32 bytes")
 
     @cached_property
     def separator(self) -> bytes:
