@@ -12,8 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal, get_args
 
-from eth_utils import keccak
-
+from ledger.commitment import keccak256
 from ledger.errors import BuildError, Reverted
 
 ContractName = Literal["ConsentLedger", "Participants", "AuditAnchor"]
@@ -52,12 +51,12 @@ def load_artifact(name: ContractName) -> Artifact:
 
 def selector(signature: str) -> bytes:
     """First four bytes of the keccak-256 of ``name(type,type)``."""
-    return keccak(text=signature)[:4]
+    return keccak256(signature.encode())[:4]
 
 
 def topic(signature: str) -> bytes:
     """Keccak-256 of an event's ``name(type,type)``."""
-    return keccak(text=signature)
+    return keccak256(signature.encode())
 
 
 @cache

@@ -50,13 +50,15 @@ class EngineRefused(NodeError):
 
 
 def find_anvil(given: str | Path | None = None) -> Path:
-    """Find the binary: the given path, ``.cache/anvil/anvil`` of a checkout, then PATH.
+    """Find the binary: the given path, the environment's own, ``.cache`` of a checkout, PATH.
 
     Raises NodeUnavailable where there is none.
     """
     checkout = Path(__file__).resolve().parent.parent / ".cache" / "anvil" / "anvil"
     on_path = shutil.which("anvil")
-    candidates = [Path(given)] if given else [checkout, *([Path(on_path)] if on_path else [])]
+    own = Path(sys.prefix) / "bin" / "anvil"
+    usual = [own, checkout, *([Path(on_path)] if on_path else [])]
+    candidates = [Path(given)] if given else usual
     for candidate in candidates:
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate.resolve()

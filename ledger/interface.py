@@ -71,10 +71,23 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """A batch item that the contract skipped: its consent id and the name of the error."""
+
+    id: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
-    """Transactions handed in. This is never a proof of record: recorded means the event."""
+    """Transactions handed in. This is never a proof of record: recorded means the event.
+
+    ``rejected`` names the items that were skipped, as the receipts tell: ``AlreadyActive`` means
+    that the record is there, ``NotTheConsentKey`` that it never will be.
+    """
 
     tx_hashes: tuple[bytes, ...]
+    rejected: tuple[Rejection, ...] = ()
 
 
 EventKind = Literal["granted", "withdrawn", "checkpoint", "participant"]

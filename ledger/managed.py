@@ -38,6 +38,7 @@ from ledger.errors import (
 )
 from ledger.journal import Journal, JournalledBlock, JournalledTx
 from ledger.rawtx import RawTransaction, parse_raw_transaction
+from ledger.readgate import ReadGate
 
 CHAIN_ID: Final = 31_337
 READ_METHODS: Final = frozenset(
@@ -53,35 +54,6 @@ READ_METHODS: Final = frozenset(
 
 class TransactionRefused(NodeError):
     """The node does not take this transaction; the text is meant for its sender."""
-
-
-class _ReadGate:
-    """Many readers, or the one that changes the chain; who changes goes first."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._readers = 0
-        self._closed = False
-
-    def enter(self) -> None:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._closed)
-            self._readers += 1
-
-    def leave(self) -> None:
-        with self._condition:
-            self._readers -= 1
-            self._condition.notify_all()
-
-    def close(self) -> None:
-        with self._condition:
-            self._closed = True
-            self._condition.wait_for(lambda: self._readers == 0)
-
-    def open(self) -> None:
-        with self._condition:
-            self._closed = False
-            self._condition.notify_all()
 
 
 class ManagedNode:
@@ -107,7 +79,7 @@ class ManagedNode:
         self._senders = frozenset(senders or ())
         self._snapshot_every = snapshot_every
         self._collect = collect_seconds
-        self._gate = _ReadGate()
+        self._gate = ReadGate()
         self._work = threading.Condition()
         self._pending: list[JournalledTx] = []
         self._nonces: dict[bytes, int] = {}
