@@ -46,7 +46,8 @@ def blocks(text: str) -> dict[str, str]:
             found[name] = ""
         if name:
             found[name] += line
-    return found
+    # What an override switched off is still listed, under a marker that no machine has.
+    return {name: text for name, text in found.items() if "'never'" not in text}
 
 
 def main() -> int:
@@ -59,6 +60,7 @@ def main() -> int:
             whole.write_text(RUN.read_text() + DEV.read_text())
         compile_extra("dev", whole, "--constraint", str(RUN), *options)
         run, everything = blocks(RUN.read_text()), blocks(whole.read_text())
+    RUN.write_text("".join(run.values()))
     DEV.write_text("".join(text for name, text in everything.items() if name not in run))
     print(f"{RUN.name}: {len(run)} packages; {DEV.name}: {len(everything) - len(run)} more")
     return 0
