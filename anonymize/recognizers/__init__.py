@@ -1,0 +1,1 @@
+"""One file, one family of formats; `pattern` is what they are made of, `registry` lists them."""
