@@ -10,11 +10,11 @@ import gzip
 import http.client
 import json
 import os
+import queue
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ class Engine:
 
     def __init__(self, anvil: Path, *, chain_id: int, log: Path, state: Path | None = None) -> None:
         """Start and wait for the first answer. Raises NodeUnavailable when none comes."""
-        self._local = threading.local()
+        self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
         self._port = _free_port()
         arguments = [
             *("--host", "127.0.0.1", "--port", str(self._port), "--chain-id", str(chain_id)),
@@ -124,16 +124,17 @@ class Engine:
 
     def post(self, body: bytes) -> bytes:
         """Hand a JSON-RPC request to anvil and return its answer. Raises EngineLost."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
-            self._local.connection = connection
         try:
             connection.request("POST", "/", body, {"Content-Type": "application/json"})
             answer: bytes = connection.getresponse().read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise EngineLost("anvil does not answer") from error
+        self._idle.put(connection)
         return answer
 
     def call(self, method: str, *params: object) -> Any:
@@ -202,3 +203,5 @@ class Engine:
         """Kill the process and wait for its end. Nothing of value is in it."""
         self._process.kill()
         self._process.wait()
+        while not self._idle.empty():
+            self._idle.get().close()
