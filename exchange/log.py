@@ -93,7 +93,8 @@ def append_many(conn: Connection, drafts: Sequence[Draft], at_ms: int) -> list[E
     if not drafts:
         return []
     frontier = _frontier(conn)
-    heads = _heads_of(conn, drafts)
+    own_handles = {one.subject: handle(one.subject) for one in drafts if one.subject is not None}
+    heads = _heads_of(conn, drafts, own_handles)
     moved: dict[tuple[str, Chain], Head] = {}
     entries: list[Entry] = []
     leaf_rows: list[dict[str, Any]] = []
@@ -102,7 +103,7 @@ def append_many(conn: Connection, drafts: Sequence[Draft], at_ms: int) -> list[E
     for draft in drafts:
         index = tree.size
         body, text = _salted(draft)
-        leaf = _leaf(draft, at_ms, sha256(text), heads, moved)
+        leaf = _leaf(draft, at_ms, sha256(text), own_handles, heads, moved)
         entries.append(Entry(index, leaf, body))
         leaf_rows.append(
             {
@@ -362,14 +363,16 @@ def _salted(draft: Draft) -> tuple[dict[str, Any], bytes]:
     return body, canonical(body)
 
 
-def _heads_of(conn: Connection, drafts: Sequence[Draft]) -> dict[tuple[str, Chain], Head]:
+def _heads_of(
+    conn: Connection, drafts: Sequence[Draft], own_handles: Mapping[SubjectId, bytes]
+) -> dict[tuple[str, Chain], Head]:
     wanted: dict[Chain, set[bytes]] = {}
     for draft in drafts:
         name = chain_of(draft.kind)
         if (name is None) != (draft.subject is None):
             raise ValueError(f"{draft.kind.name}: a subject belongs to leaves of a chain only")
         if name is not None and draft.subject is not None:
-            wanted.setdefault(name, set()).add(handle(draft.subject))
+            wanted.setdefault(name, set()).add(own_handles[draft.subject])
     return {
         ("0x" + one.hex(), name): found
         for name, handles in wanted.items()
@@ -381,6 +384,7 @@ def _leaf(
     draft: Draft,
     at_ms: int,
     body_hash: bytes,
+    own_handles: Mapping[SubjectId, bytes],
     heads: Mapping[tuple[str, Chain], Head],
     moved: dict[tuple[str, Chain], Head],
 ) -> Leaf:
@@ -388,7 +392,7 @@ def _leaf(
     name = chain_of(draft.kind)
     if name is None or draft.subject is None:
         return Leaf(draft.kind, at_ms, ZEROS, 0, ZEROS, consent_id, body_hash)
-    own = handle(draft.subject)
+    own = own_handles[draft.subject]
     key = ("0x" + own.hex(), name)
     before = moved.get(key) or heads.get(key)
     seq, prev = (0, ZEROS) if before is None else (before.seq + 1, before.hash)
