@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tenseal as ts
+from tenseal import sealapi  # noqa: F401 (registers the types in which parameters are read back)
 
 from compute import canonical as cj
 from compute.errors import BudgetExhausted, CiphertextRefused, ContextRefused, InputMalformed
@@ -230,13 +231,15 @@ def _check_parameters(context: Any, chosen: Preset) -> None:
     """What the library understood must be the preset, number for number."""
     parameters = context.seal_context().data.key_context_data().parms()
     found = (
+        parameters.scheme().name,
         parameters.poly_modulus_degree(),
         tuple(prime.bit_count() for prime in parameters.coeff_modulus()),
         context.global_scale,
         context.auto_rescale,
         context.auto_relin,
     )
-    if found != (chosen.degree, chosen.prime_bits, 2.0**chosen.scale_bits, False, False):
+    scale = 2.0**chosen.scale_bits
+    if found != ("CKKS", chosen.degree, chosen.prime_bits, scale, False, False):
         raise ContextRefused("parameters", f"not those of {chosen.name}")
 
 

@@ -11,7 +11,7 @@ from compute.presets import Preset, preset_for
 # Measured on serialised ciphertexts of both presets: bytes over the residues' own bits.
 _PACKING = 1.15
 # Measured on one core: encode, encrypt and serialise one value of one slot, microseconds.
-_CLIENT_MICROS = 0.5
+_CLIENT_MICROS = 1.0
 _HIDDEN_GUESS = 32
 
 
