@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ledger.chain import ChainLedger, Deployment, deploy
 from ledger.commitment import consent_id
-from ledger.interface import NO_END, GrantItem, WithdrawItem
+from ledger.errors import ChainUnreachable
+from ledger.interface import GrantItem, WithdrawItem
 from ledger.managed import ManagedNode
 from ledger.node import NodeServer
 from ledger.rpc import Relayer, Rpc
@@ -122,4 +126,31 @@ class Deployed:
         return Signed(self.domain, **changes)
 
 
-__all__ = ["LOG", "NO_END", "RELAYER", "Chain", "Deployed", "Signed", "a_key", "by_address"]
+class OpenAnvil:
+    """An anvil that mines at once and refuses nothing: some network that is not ours."""
+
+    def __init__(self, anvil: Path, *, genesis: int = 1_700_000_000) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        free = ["--accounts", "0", "--balance", "0", "--base-fee", "0", "--gas-price", "0"]
+        self.process = subprocess.Popen(
+            [str(anvil), "--port", str(port), "--timestamp", str(genesis), "--quiet", *free]
+            + ["--gas-limit", "120000000", "--disable-min-priority-fee", "--no-cors"],
+            stdout=subprocess.DEVNULL,
+        )
+        self.rpc = Rpc(self.url)
+        for _ in range(500):
+            try:
+                self.rpc.call("eth_chainId")
+            except ChainUnreachable:
+                time.sleep(0.02)
+            else:
+                break
+
+    def stop(self) -> None:
+        """Kill it."""
+        self.rpc.close()
+        self.process.kill()
+        self.process.wait()
