@@ -261,7 +261,9 @@ def install_torch(build: str) -> None:
     """
     version = torch_version()
     requirement = f"torch=={version}"
-    hint = "`make setup TORCH=cpu` takes the CPU build from torch's own index, `TORCH=cuda` the GPU's"
+    hint = (
+        "`make setup TORCH=cpu` takes the CPU build from torch's own index, `TORCH=cuda` the GPU's"
+    )
     uv_install = [UV, "pip", "install", "--quiet", "--python", PYTHON]
     if build == "auto":
         chosen = pip_choice(requirement)
@@ -278,7 +280,9 @@ def install_torch(build: str) -> None:
         command = [*uv_install, "--torch-backend=auto", "-c", ROOT / "requirements.lock"]
         execute("torch", [*command, requirement], hint=hint)
     if not torch_imports():
-        raise StepFailed(f"torch: {requirement} is installed and cannot be imported\n  next: {hint}")
+        raise StepFailed(
+            f"torch: {requirement} is installed and cannot be imported\n  next: {hint}"
+        )
 
 
 def torch_step(build: str) -> None:

@@ -118,7 +118,7 @@ def add_to_lock(name: str) -> None:
 def main(arguments: list[str]) -> int:
     """0 when the binary is in place, or the digest recorded."""
     try:
-        if arguments[:1] == ["--lock"] and len(arguments) == 2:  # noqa: PLR2004  flag and value
+        if arguments[:1] == ["--lock"] and len(arguments) == 2:
             add_to_lock(arguments[1])
         else:
             fetch(platform_name())

@@ -38,7 +38,9 @@ def test_loopback_is_local(host):
     assert loopback.is_local_host(host)
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "192.0.2.1", "2001:db8::1", "example.org", "169.254.0.1"])
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "192.0.2.1", "2001:db8::1", "example.org", "169.254.0.1"]
+)
 def test_other_machines_are_not(host):
     assert not loopback.is_local_host(host)
 
