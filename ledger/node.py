@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.errors import LedgerError, NodeError, NodeUnavailable
+from ledger.errors import LedgerError, NodeUnavailable
 from ledger.managed import CHAIN_ID, READ_METHODS, ManagedNode, TransactionRefused
 
 MAX_BODY: Final = 8 * 1024 * 1024
@@ -263,21 +263,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         senders = [*chosen.sender, *(_address(line) for line in listed.split())]
     except (OSError, UnicodeDecodeError, argparse.ArgumentTypeError) as error:
         parser.error(f"--senders-file: {error}")
-    node = ManagedNode(
-        chosen.data,
-        anvil_path=chosen.anvil,
-        chain_id=chosen.chain_id,
-        senders=senders,
-        snapshot_every=chosen.snapshot_every,
-    )
     done = threading.Event()
-    node.on_failure = done.set
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
-    server = NodeServer(node, host=chosen.host, port=chosen.port)
     try:
+        node = ManagedNode(
+            chosen.data,
+            anvil_path=chosen.anvil,
+            chain_id=chosen.chain_id,
+            senders=senders,
+            snapshot_every=chosen.snapshot_every,
+        )
+        node.on_failure = done.set
+        server = NodeServer(node, host=chosen.host, port=chosen.port)
         server.start()
-    except NodeError as error:
+    except (LedgerError, OSError) as error:
         print(f"assent node: {error}", file=sys.stderr)
         return 1
     head = node.head
