@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.abi import load_artifact, selector
+from ledger.abi import CONTRACTS, load_artifact, selector
 from ledger.calldata import pack, pack_items, word
 from ledger.chain import ChainLedger, deploy, fetch_trust
 from ledger.deploy import keyless_factory
@@ -20,6 +20,7 @@ from ledger.signing import Admit, Domain
 from tests.ledgers import LOG, RELAYER, Chain, Deployed, Signed, a_key, by_address, checkpoint
 
 ITEM = "(address,bytes32,uint32,bytes32,bytes32)"
+ROOT = Path(__file__).resolve().parents[2]
 GAS = Path(__file__).parent / "gas.json"
 GAS_TOLERANCE = 0.01
 
@@ -224,7 +225,7 @@ def measure(deployed: Deployed) -> dict[str, int]:
     admission = [key.sign(Admit(newcomer), domain) for key in founders[:2]]
     data = selector("admit(address,bytes[])") + pack(newcomer, admission)
     gas["admit"] = send(deployed, data, "Participants")
-    for contract in ("ConsentLedger", "Participants", "AuditAnchor"):
+    for contract in CONTRACTS:
         gas[f"{contract}, bytes of creation code"] = len(load_artifact(contract).bytecode)
     return gas
 
@@ -236,3 +237,18 @@ def test_gas_is_as_committed(deployed: Deployed) -> None:
     assert set(measured) == set(committed)
     for name, gas in measured.items():
         assert gas == pytest.approx(committed[name], rel=GAS_TOLERANCE), name
+
+
+def test_the_readme_quotes_the_committed_gas() -> None:
+    text = (ROOT / "contracts" / "README.md").read_text(encoding="utf-8")
+    for name, gas in json.loads(GAS.read_text(encoding="utf-8")).items():
+        assert f"| {name} | {gas:,} |" in text
+
+
+def test_the_readme_names_every_error_and_event() -> None:
+    text = (ROOT / "contracts" / "README.md").read_text(encoding="utf-8")
+    internal = {"DeploymentIdMissing", "AnchorIncomplete"}
+    for name in CONTRACTS:
+        for entry in load_artifact(name).abi:
+            if entry["type"] == "error" and entry["name"] not in internal:
+                assert f"`{entry['name']}" in text, entry["name"]
