@@ -12,7 +12,7 @@ def word(value: int | bytes) -> bytes:
     return value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
 
 
-def pack_items(items: Sequence[GrantItem] | Sequence[WithdrawItem]) -> bytes:
+def pack_items(items: Sequence[GrantItem | WithdrawItem]) -> bytes:
     """ABI encoding of ``Item[]`` as the only argument."""
     return (
         word(32)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.abi import CONTRACTS, load_artifact, selector
+from ledger.abi import CONTRACTS, ContractName, load_artifact, selector
 from ledger.calldata import pack, pack_items, word
 from ledger.chain import ChainLedger, deploy, fetch_trust
 from ledger.deploy import keyless_factory
@@ -34,9 +34,9 @@ def call(deployed: Deployed, data: bytes) -> bytes:
     return deployed.rpc.call_contract(deployed.deployment.addresses["ConsentLedger"], data)
 
 
-def send(deployed: Deployed, data: bytes, contract: str = "ConsentLedger") -> int:
+def send(deployed: Deployed, data: bytes, contract: ContractName = "ConsentLedger") -> int:
     """Send and return the gas used."""
-    address = dict(deployed.deployment.addresses)[contract]
+    address = deployed.deployment.addresses[contract]
     (receipt,) = deployed.relayer().send([Transaction(address, data, 8_000_000)])
     return to_int(receipt["gasUsed"])
 
@@ -252,3 +252,28 @@ def test_the_readme_names_every_error_and_event() -> None:
         for entry in load_artifact(name).abi:
             if entry["type"] == "error" and entry["name"] not in internal:
                 assert f"`{entry['name']}" in text, entry["name"]
+
+
+ONE, TWO = word(b"\1" * 20), word(b"\2" * 20)
+
+
+@pytest.mark.parametrize(
+    ("contract", "arguments", "error"),
+    [
+        ("ConsentLedger", bytes(32), "DeploymentIdMissing"),
+        ("Participants", bytes(32) + word(64) + word(1) + ONE, "DeploymentIdMissing"),
+        ("Participants", ONE + word(64) + word(0), "NoMembers"),
+        ("Participants", ONE + word(64) + word(1) + word(0), "ZeroParticipant"),
+        ("Participants", ONE + word(64) + word(2) + TWO + TWO, "AlreadyKnown"),
+        ("AuditAnchor", bytes(32) + ONE + TWO, "DeploymentIdMissing"),
+        ("AuditAnchor", ONE + bytes(32) + TWO, "AnchorIncomplete"),
+        ("AuditAnchor", ONE + ONE + bytes(32), "AnchorIncomplete"),
+    ],
+)
+def test_constructors_refuse_what_makes_no_sense(
+    deployed: Deployed, contract: ContractName, arguments: bytes, error: str
+) -> None:
+    created = "0x" + (load_artifact(contract).bytecode + arguments).hex()
+    with pytest.raises(Reverted) as refused:
+        deployed.rpc.call("eth_call", {"data": created}, "latest")
+    assert refused.value.name == error
