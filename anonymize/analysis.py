@@ -14,7 +14,12 @@ from dataclasses import dataclass
 
 import tldextract
 import tldextract.tldextract
-from presidio_analyzer import AnalyzerEngine, RecognizerRegistry, RecognizerResult
+from presidio_analyzer import (
+    AnalyzerEngine,
+    EntityRecognizer,
+    RecognizerRegistry,
+    RecognizerResult,
+)
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngineProvider
 from presidio_anonymizer import AnonymizerEngine
@@ -86,11 +91,11 @@ class NoContext(ContextAwareEnhancer):
 
     def enhance_using_context(
         self,
-        text: str,
+        text: str,  # noqa: ARG002  # Presidio's signature
         raw_results: list[RecognizerResult],
-        nlp_artifacts: NlpArtifacts,
-        recognizers: list[object],
-        context: list[str] | None = None,
+        nlp_artifacts: NlpArtifacts,  # noqa: ARG002
+        recognizers: list[EntityRecognizer],  # noqa: ARG002
+        context: list[str] | None = None,  # noqa: ARG002
     ) -> list[RecognizerResult]:
         """Return the results as they are."""
         return raw_results
@@ -117,7 +122,7 @@ class Analysis:
             context_aware_enhancer=NoContext(),
             supported_languages=[language],
         )
-        self._anonymizer = AnonymizerEngine()
+        self._anonymizer = AnonymizerEngine()  # type: ignore[no-untyped-call]  # Presidio's
         self._clean: dict[str, bool] = {}
         for operator in (KeyedPseudonym, ShiftDate, Generalise):
             self._anonymizer.add_anonymizer(operator)
@@ -157,13 +162,15 @@ class Analysis:
             )
         except AnonymizeError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever broke, the record is held
             raise RecognizerFailed(type(error).__name__, timed_out=False) from None
         finally:
             set_deadline(float("inf"))
         return merged(Span(r.start, r.end, Identifier(r.entity_type), r.score) for r in results)
 
-    def known_left(self, text: str, context: PatientContext, *, timeout_seconds: float) -> list[Span]:
+    def known_left(
+        self, text: str, context: PatientContext, *, timeout_seconds: float
+    ) -> list[Span]:
         """Return the spans of the patient's own values in `text`, dates left out.
 
         Raises:
@@ -203,13 +210,15 @@ class Analysis:
                 )
             except AnonymizeError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever broke, the record is held
                 raise RecognizerFailed(type(error).__name__, timed_out=False) from None
             out.append(str(treated.text))
         return "".join(out)
 
 
-def merged(spans: Iterable[Span], rank: Callable[[Span], tuple[float, int]] | None = None) -> list[Span]:
+def merged(
+    spans: Iterable[Span], rank: Callable[[Span], tuple[float, int]] | None = None
+) -> list[Span]:
     """Unite overlapping spans; the union takes the kind of the highest score, then rank."""
     best = rank or (lambda span: (span.score, -_RANK[span.kind]))
     out: list[Span] = []

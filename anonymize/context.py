@@ -69,10 +69,10 @@ class PatientContext:
 
     @classmethod
     def from_fhir(cls, patient: Mapping[str, Any], *, subject: str) -> PatientContext:
-        """Read a FHIR R4 `Patient`: name, identifier, address, telecom, contact, birthDate,
-        generalPractitioner.display, and the mother's maiden name extension.
+        """Read a FHIR R4 `Patient`.
 
-        Elements of an unexpected shape are passed over: the treatment of the resource itself does
+        Its name, identifier, address, telecom, contact, birthDate, generalPractitioner.display and
+        the extension for the mother's maiden name. Elements of an unexpected shape are passed over: the treatment of the resource itself does
         not depend on this reading.
         """
         contacts = _dicts(patient.get("contact"))

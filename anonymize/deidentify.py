@@ -209,12 +209,13 @@ def in_resource(resource: Mapping[str, Any], record: Record) -> PatientContext |
     context = record.context
     inside = [resource]
     entries = resource.get("entry")
-    for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, Mapping) and isinstance(entry.get("resource"), Mapping):
-            inside.append(entry["resource"])
+    inside.extend(
+        entry["resource"]
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, Mapping) and isinstance(entry.get("resource"), Mapping)
+    )
     for found in inside:
         if found.get("resourceType") == "Patient":
             more = PatientContext.from_fhir(found, subject=record.subject)
             context = more if context is None else context.merged(more)
     return context
-

@@ -39,7 +39,7 @@ def load_engine(language: str = "en") -> Analysis:
         EngineUnavailable: Presidio could not be started.
     """
     try:
-        from anonymize.analysis import Analysis  # noqa: PLC0415  # deferred: see the docstring
+        from anonymize.analysis import Analysis  # deferred: see the docstring
 
         return Analysis(language)
     except AnonymizeError:

@@ -1,15 +1,15 @@
 """What can go wrong while de-identifying. Messages name positions and ids, never contents.
 
-    AnonymizeError
-    ├─ ProfileError            the profile, its name or the table schema is unknown or unusable
-    ├─ KeyUnusable             the key file is missing, too short or not a key
-    ├─ EngineUnavailable  *    the recognisers could not be started
-    ├─ RecognizerFailed        a recogniser broke or ran out of time: the record is quarantined
-    ├─ UnsupportedResource     a FHIR resource or element of a kind without rules
-    ├─ RecordUnreadable        not text, not strict JSON, a ragged row, too long
-    └─ LeakDetected            an identifier was still there after treatment
+AnonymizeError
+├─ ProfileError            the profile, its name or the table schema is unknown or unusable
+├─ KeyUnusable             the key file is missing, too short or not a key
+├─ EngineUnavailable  *    the recognisers could not be started
+├─ RecognizerFailed        a recogniser broke or ran out of time: the record is quarantined
+├─ UnsupportedResource     a FHIR resource or element of a kind without rules
+├─ RecordUnreadable        not text, not strict JSON, a ragged row, too long
+└─ LeakDetected            an identifier was still there after treatment
 
-    * = transient: safe to repeat
+* = transient: safe to repeat
 """
 
 from __future__ import annotations

@@ -61,4 +61,3 @@ def _readable(value: str) -> bool:
 
 def _is_public(value: str) -> bool:
     return value.startswith(PUBLIC_SYSTEMS) and not regex.search(r"[\s@?]|\d{7,}\Z", value)
-

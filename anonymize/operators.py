@@ -30,7 +30,7 @@ OVER_89 = "90+"
 
 def normalised(value: str) -> str:
     """Return the form in which two spellings of one identifier are the same."""
-    return regex.sub(r"[^\p{L}\d]", "", fold(value))
+    return str(regex.sub(r"[^\p{L}\d]", "", fold(value)))
 
 
 def coarse_zip(value: str) -> str:

@@ -107,9 +107,7 @@ SAFE_HARBOR = Profile("safe-harbor", _SAFE)
 moved by a secret number of days per patient. Where a reviewer wants the letter of (C), that is,
 nothing of a date but its year, use `SAFE_HARBOR_YEARS`."""
 
-SAFE_HARBOR_YEARS = Profile(
-    "safe-harbor-years", {**_SAFE, Identifier.DATE: Treatment.GENERALISE}
-)
+SAFE_HARBOR_YEARS = Profile("safe-harbor-years", {**_SAFE, Identifier.DATE: Treatment.GENERALISE})
 """As `SAFE_HARBOR`, but of every date only the year stays."""
 
 LIMITED_DATASET = Profile(

@@ -25,8 +25,11 @@ _FORMS = tuple(
         r"(?P<y>\d{4})(?P<s1>\s?[-/.]\s?)(?P<m>\d{1,2})(?P<s2>\s?[-/.]\s?)(?P<d>\d{1,2})",
         r"(?P<m>\d{1,2})(?P<s1>\s?[-/. ]\s?)(?P<d>\d{1,2})(?P<s2>\s?[-/. ]\s?)(?P<y>\d{4}|\d\d)",
         r"(?P<y>\d{4})(?P<m>\d\d)(?P<d>\d\d)",
-        _M + r"(?P<s1>\s*-?)(?P<d>\d{1,2})(?P<o>st|nd|rd|th)?(?P<s2>\s*,\s*|\s+of\s+|\s+|-)(?:the year\s+)?(?P<y>\d{4}|['’]?\d\d)",
-        r"(?P<d>\d{1,2})(?P<o>st|nd|rd|th)?(?P<s1>\s*(?:day\s+)?(?:of\s+)?[-/,. ]?\s*)" + _M + r"(?P<s2>[-/,. ]*\s*)(?P<y>\d{4}|['’]?\d\d)",
+        _M
+        + r"(?P<s1>\s*-?)(?P<d>\d{1,2})(?P<o>st|nd|rd|th)?(?P<s2>\s*,\s*|\s+of\s+|\s+|-)(?:the year\s+)?(?P<y>\d{4}|['’]?\d\d)",
+        r"(?P<d>\d{1,2})(?P<o>st|nd|rd|th)?(?P<s1>\s*(?:day\s+)?(?:of\s+)?[-/,. ]?\s*)"
+        + _M
+        + r"(?P<s2>[-/,. ]*\s*)(?P<y>\d{4}|['’]?\d\d)",
         r"(?P<y>\d{4})(?P<s1>[-/ ])" + _M + r"(?P<s2>[-/ ])(?P<d>\d{1,2})",
     )
 )
@@ -89,7 +92,7 @@ def shift_iso(text: str, days: int, today: date) -> str | None:
     if moved is None or too_old(when, today) or too_old(moved, today):
         return None
     if month is None:
-        return year  # a bare year may stay (164.514(b)(2)(i)(C): "except year")
+        return str(year)  # a bare year may stay (164.514(b)(2)(i)(C): "except year")
     if day is None:
         return f"{moved.year:04}-{moved.month:02}"
     return f"{moved:%Y-%m-%d}{clock or ''}"
@@ -137,9 +140,13 @@ def _write(match: regex.Match[str], body: str, moved: date, *, swapped: bool) ->
     values: dict[str, str] = {}
     if groups.get("month"):
         word = groups["month"]
-        whole = word.lower() in _MONTHS and word.lower() != "may"
+        # "May" is whole and abbreviated at once: before the day it is taken for the whole name.
+        first = not groups.get("d") or match.start("month") < match.start("d")
+        whole = word.lower() in _MONTHS and (word.lower() != "may" or first)
         name = (calendar.month_name if whole else calendar.month_abbr)[moved.month]
-        values["month"] = name.upper() if word.isupper() else name.lower() if word.islower() else name
+        values["month"] = (
+            name.upper() if word.isupper() else name.lower() if word.islower() else name
+        )
     else:
         values["m"] = _number(groups["m"], month)
     if groups.get("d"):

@@ -69,7 +69,9 @@ class TableSchema:
             return cls({str(name): Role(role) for name, role in listed.items()})
         except (ValueError, KeyError, TypeError, AttributeError):
             roles = ", ".join(Role)
-            raise ProfileError(f"a schema is {{'columns': {{name: role}}}}, roles {roles}") from None
+            raise ProfileError(
+                f"a schema is {{'columns': {{name: role}}}}, roles {roles}"
+            ) from None
 
 
 def read_rows(file: IO[str], schema: TableSchema, source: str) -> Iterator[Record]:
@@ -173,9 +175,7 @@ def _date(text: str, by: Treatments, counts: Counter[Identifier]) -> str:
     return moved[:4] if treatment is Treatment.GENERALISE and moved[:4].isdigit() else moved
 
 
-def _age(
-    cell: str | float, text: str, by: Treatments, counts: Counter[Identifier]
-) -> str | float:
+def _age(cell: str | float, text: str, by: Treatments, counts: Counter[Identifier]) -> str | float:
     if by.profile.keeps(Identifier.AGE):
         return cell if _NUMBER.fullmatch(text) else "[AGE]"
     if not _NUMBER.fullmatch(text):
@@ -188,7 +188,7 @@ def _age(
 
 
 def _zip(text: str, by: Treatments, counts: Counter[Identifier]) -> str:
-    from anonymize.operators import coarse_zip  # noqa: PLC0415  # Presidio loads with the engine
+    from anonymize.operators import coarse_zip  # Presidio loads with the engine
 
     treatment = by.profile.treatment(Identifier.ZIP)
     if treatment is Treatment.KEEP:

@@ -44,8 +44,8 @@ def deidentify_text(text: str, position: str, by: Treatments) -> tuple[str, Coun
         RecognizerFailed: a recogniser failed or ran out of time.
         LeakDetected: a value of the patient's own record was still there afterwards.
     """
-    from anonymize.operators import operators_for  # noqa: PLC0415  # Presidio loads with the engine
-    from anonymize.persons import canonical  # noqa: PLC0415
+    from anonymize.operators import operators_for  # Presidio loads with the engine
+    from anonymize.persons import canonical
 
     text = readable(text, position)
     spans = by.analysis.find(text, timeout_seconds=by.timeout_seconds, context=by.context)
@@ -84,7 +84,7 @@ def check_left(text: str, position: str, by: Treatments) -> None:
 
 def without_placeholders(text: str) -> str:
     """Return `text` with the marks of de-identification blanked out, at the same length."""
-    return _PLACEHOLDER.sub(lambda m: " " * len(m.group()), text)
+    return str(_PLACEHOLDER.sub(lambda m: " " * len(m.group()), text))
 
 
 def leaks(
@@ -98,7 +98,7 @@ def leaks(
         RecordUnreadable: not a text, or too long.
         RecognizerFailed: a recogniser failed or ran out of time.
     """
-    from anonymize.recognizers.pattern import STRONG  # noqa: PLC0415
+    from anonymize.recognizers.pattern import STRONG
 
     spans = analysis.find(
         without_placeholders(readable(text, position)),

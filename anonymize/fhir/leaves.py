@@ -86,8 +86,8 @@ class Leaves:
 
     def name(self, value: str) -> str | None:
         """Return the pseudonym of a person's name, as in texts."""
-        from anonymize.operators import normalised  # noqa: PLC0415  # Presidio loads late
-        from anonymize.persons import canonical  # noqa: PLC0415
+        from anonymize.operators import normalised  # Presidio loads late
+        from anonymize.persons import canonical
 
         who = canonical([value], self._by.context).get(normalised(value), value)
         return self._labelled(Identifier.NAME, value, who)
@@ -98,19 +98,18 @@ class Leaves:
         The display of a `coded` value is a public terminology's own words, so that only the
         patient's own values and unmistakable identifiers are treated in it.
         """
-        if coded and self._by.analysis.clean(value, timeout_seconds=self._by.timeout_seconds):
-            if not self._patient_in(value):
-                return value
+        if coded and self._clean(value):
+            return value
         treated, counts = deidentify_text(value, position, self._by)
         self._counts.update(counts)
         return treated
 
-    def _patient_in(self, value: str) -> bool:
+    def _clean(self, value: str) -> bool:
         context = self._by.context
-        return context is not None and bool(
-            self._by.analysis.known_left(
-                value, context, timeout_seconds=self._by.timeout_seconds
-            )
+        if not self._by.analysis.clean(value, timeout_seconds=self._by.timeout_seconds):
+            return False
+        return context is None or not (
+            self._by.analysis.known_left(value, context, timeout_seconds=self._by.timeout_seconds)
         )
 
     def _date(self, value: str) -> str | None:
@@ -133,7 +132,7 @@ class Leaves:
         return "urn:uuid:" + self.resource_id(last) if last else None
 
     def _zip(self, value: str) -> str | None:
-        from anonymize.operators import coarse_zip  # noqa: PLC0415  # Presidio loads late
+        from anonymize.operators import coarse_zip  # Presidio loads late
 
         treatment = self._by.profile.treatment(Identifier.ZIP)
         if treatment is Treatment.KEEP:
@@ -142,7 +141,7 @@ class Leaves:
         return coarse_zip(value) if treatment is Treatment.GENERALISE else None
 
     def _labelled(self, kind: Identifier, value: str, who: str | None = None) -> str | None:
-        from anonymize.operators import normalised  # noqa: PLC0415  # Presidio loads late
+        from anonymize.operators import normalised  # Presidio loads late
 
         treatment = self._by.profile.treatment(kind)
         if treatment is Treatment.KEEP:

@@ -27,7 +27,9 @@ _DISPLAYED = frozenset(
 _REFERENCE = regex.compile(
     r"(?:[a-z][a-z0-9+.\-]*://[^\s|]*/)?(?P<type>[A-Z][A-Za-z]{2,40})/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"
 )
-_SEARCH = regex.compile(r"(?P<type>[A-Z][A-Za-z]{2,40})\?identifier=(?:[^|]*\|)?(?P<value>[^|&]{1,200})")
+_SEARCH = regex.compile(
+    r"(?P<type>[A-Z][A-Za-z]{2,40})\?identifier=(?:[^|]*\|)?(?P<value>[^|&]{1,200})"
+)
 
 
 def public(system: object) -> bool:
@@ -60,7 +62,7 @@ class Walk:
             "Age": self._age,
         }
 
-    def resource(self, value: Any, position: str) -> dict[str, Any]:  # noqa: ANN401  # JSON
+    def resource(self, value: Any, position: str) -> dict[str, Any]:  # JSON
         """Return the treated resource.
 
         Raises:

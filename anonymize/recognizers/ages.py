@@ -16,15 +16,26 @@ PATTERNS = (
         case=False,
     ),
     Pattern(rf"(?<![\d.,/])(?P<v>{_OLD})\s*[- ]?y/?\.?o\b", case=False),
-    Pattern(rf"(?<![\d.,/])(?P<v>{_OLD})\s?(?:[- ]?(?:year|yr|y)s?[- ]?)?(?:M|F|male|female|man|woman|gentleman|lady)\b", LIKELY),
+    Pattern(
+        rf"(?<![\d.,/])(?P<v>{_OLD})\s?(?:[- ]?(?:year|yr|y)s?[- ]?)?(?:M|F|male|female|man|woman|gentleman|lady)\b",
+        LIKELY,
+    ),
     Pattern(
         rf"\b(?:age[ds]?|age is|age at \w+|turned|turning)\b[\s:=]*(?:is |of |was )?(?P<v>{_OLD})(?![\d/.+%])",
         case=False,
     ),
-    Pattern(rf"\b(?:died|lived|passed away|expired)\s+(?:at|to|until)\s+(?:the age of\s+)?(?P<v>{_OLD})(?![\d/.+%])", LIKELY, case=False),
+    Pattern(
+        rf"\b(?:died|lived|passed away|expired)\s+(?:at|to|until)\s+(?:the age of\s+)?(?P<v>{_OLD})(?![\d/.+%])",
+        LIKELY,
+        case=False,
+    ),
     Pattern(rf"(?<!\p{{L}})(?P<v>{_WORD})[- ]{_UNIT}[- ]?(?:old|of age)\b", case=False),
     Pattern(rf"\bage[ds]?\s+(?:of\s+)?(?P<v>{_WORD})\b", case=False),
-    Pattern(r"\b(?:in (?:his|her|their)|early|mid|late)[ -](?:early |mid[- ]?|late )?(?P<v>90['’]?s|nineties)\b", LIKELY, case=False),
+    Pattern(
+        r"\b(?:in (?:his|her|their)|early|mid|late)[ -](?:early |mid[- ]?|late )?(?P<v>90['’]?s|nineties)\b",
+        LIKELY,
+        case=False,
+    ),
     Pattern(r"\b(?P<v>(?:nona|cente)narian)s?\b", case=False),
 )
 

@@ -37,7 +37,11 @@ def _plausible(match: regex.Match[str]) -> bool:
 
 PATTERNS = (
     Pattern(_START + rf"{_YEAR}[-/.]{_MON}[-/.]{_DAY}(?![\d])"),
-    Pattern(_START + _WEEKDAY + rf"{_MON}\s?/\s?{_DAY}\s?/\s?(?:{_YEAR}|\d\d)(?![\d/])", case=False),
+    Pattern(
+        _START + _WEEKDAY + rf"{_MON}\s?/\s?{_DAY}\s?/\s?(?:{_YEAR}|\d\d)(?![\d/])",
+        near=r"\d\s?/",
+        case=False,
+    ),
     Pattern(_START + rf"{_DAY}\s?/\s?{_MON}\s?/\s?(?:{_YEAR}|\d\d)(?![\d/])"),
     Pattern(_START + rf"(?:{_MON}-{_DAY}|{_DAY}-{_MON})-(?:{_YEAR}|\d\d)(?![\d\-])"),
     Pattern(_START + rf"(?:{_MON}\.{_DAY}|{_DAY}\.{_MON})\.(?:{_YEAR}|\d\d)(?![\d]|\.\d)"),
@@ -46,6 +50,7 @@ PATTERNS = (
         + _WEEKDAY
         + rf"{MONTH}\s*{_DAY}{_ORD}(?:\s*,\s*|\s+of\s+|\s+)(?:the year\s+)?(?:{_YEAR}|['’]\d\d){_END}",
         gate=_GATE,
+        near=r"\d",
         case=False,
     ),
     Pattern(
@@ -53,21 +58,36 @@ PATTERNS = (
         + _WEEKDAY
         + rf"{_DAY}{_ORD}\s*(?:day\s+)?(?:of\s+)?[-/,. ]?\s*{MONTH}[-/,. ]*\s*(?:{_YEAR}|{_YY}){_END}",
         gate=_GATE,
+        near=r"\d",
         case=False,
     ),
-    Pattern(rf"(?<![\p{{L}}\d]){MONTH}-{_DAY}-(?:{_YEAR}|\d\d){_END}", gate=_GATE, case=False),
-    Pattern(rf"(?<![\p{{L}}\d]){_YEAR}[-/ ]{MONTH}[-/ ]{_DAY}{_END}", gate=_GATE, case=False),
-    Pattern(rf"(?<![\p{{L}}\d]){MONTH}\s*(?:,|of|/|-)?\s*(?:{_YEAR}|['’]\d\d){_END}", gate=_GATE),
-    Pattern(rf"(?<![\d\p{{L}}\-.])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"),
+    Pattern(
+        rf"(?<![\p{{L}}\d]){MONTH}-{_DAY}-(?:{_YEAR}|\d\d){_END}",
+        gate=_GATE,
+        near=r"\d",
+        case=False,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d]){_YEAR}[-/ ]{MONTH}[-/ ]{_DAY}{_END}", gate=_GATE, near=r"\d", case=False
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d]){MONTH}\s*(?:,|of|/|-)?\s*(?:{_YEAR}|['’]\d\d){_END}",
+        gate=_GATE,
+        near=r"\d",
+    ),
+    Pattern(r"(?<![\d\p{L}\-.])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"),
     Pattern(rf"(?<![\d/.]){_MON}/(?:19|20)\d\d(?![\d/])"),
     # Without a year: month and day in words, or in digits after a word that announces a date.
     Pattern(
         r"(?<![\p{L}\d])" + _WEEKDAY + rf"{MONTH}\s+{_DAY}{_ORD}{_END}(?!\s*(?:mg|mcg|%))",
         gate=_GATE,
+        near=r"\d",
         check=_plausible,
     ),
     Pattern(
-        r"(?<![\p{L}\d/.\-])" + _WEEKDAY + rf"{_DAY}{_ORD}(?:\s+of)?[ \-]{MONTH}{_END}", gate=_GATE
+        r"(?<![\p{L}\d/.\-])" + _WEEKDAY + rf"{_DAY}{_ORD}(?:\s+of)?[ \-]{MONTH}{_END}",
+        gate=_GATE,
+        near=r"\d",
     ),
     Pattern(
         r"(?i:\b(?:on|since|from|by|until|till|thru|through|dated?|seen|before|after|to|between|"
@@ -85,7 +105,10 @@ PATTERNS = (
     Pattern(rf"\b{_SEASONS}(?:\s+(?:Day|Eve))?(?:,?\s+(?:of\s+)?{_YEAR})?{_END}", LIKELY),
     # A bare year says little, but one of long ago tells an age over 89; the treatment decides.
     Pattern(rf"(?i:\b(?:born|birth|dob|yob)\b\D{{0,12}})(?P<v>{_YEAR})(?![\d\-/])", STRONG),
-    Pattern(r"(?<![\d.,/\-$#])(?P<v>(?:18\d\d|19[0-4]\d))(?![\d.,/\-]*\d)(?!\s*(?:mg|ml|mcg|units?|k?cal|cc|%))", LIKELY),
+    Pattern(
+        r"(?<![\d.,/\-$#])(?P<v>(?:18\d\d|19[0-4]\d))(?![\d.,/\-]*\d)(?!\s*(?:mg|ml|mcg|units?|k?cal|cc|%))",
+        LIKELY,
+    ),
     Pattern(
         rf"(?i:\b(?:dob|date of birth|birth ?date|d\.o\.b\.?|dod|date of death|dos|date of service)"
         rf"\b[^\n\d\p{{L}}]{{0,6}})(?P<v>\d{{1,4}}[-/. ]\d{{1,2}}[-/. ]\d{{1,4}}){_END}"

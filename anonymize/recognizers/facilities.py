@@ -46,15 +46,27 @@ PATTERNS = (
         LIKELY,
         check=_named,
     ),
-    Pattern(rf"(?<![\p{{L}}])(?P<v>(?:University|College|Hospital|Institute|Church){_S}(?:of|for){_S}(?:the{_S})?\p{{Lu}}[\p{{L}}'\-]+(?:{_S}(?:at{_S}|of{_S})?\p{{Lu}}[\p{{L}}'\-]+){{0,3}})", LIKELY),
-    Pattern(rf"(?<![\p{{L}}])(?P<v>(?:St\.?|Saint|Mount|Mt\.?|Holy|Our{_S}Lady){_S}\p{{Lu}}\p{{L}}+(?:'s)?(?:{_S}\p{{Lu}}\p{{L}}+){{0,2}})", LIKELY),
+    Pattern(
+        rf"(?<![\p{{L}}])(?P<v>(?:University|College|Hospital|Institute|Church){_S}(?:of|for){_S}(?:the{_S})?\p{{Lu}}[\p{{L}}'\-]+(?:{_S}(?:at{_S}|of{_S})?\p{{Lu}}[\p{{L}}'\-]+){{0,3}})",
+        LIKELY,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}])(?P<v>(?:St\.?|Saint|Mount|Mt\.?|Holy|Our{_S}Lady){_S}\p{{Lu}}\p{{L}}+(?:'s)?(?:{_S}\p{{Lu}}\p{{L}}+){{0,2}})",
+        LIKELY,
+    ),
     Pattern(
         rf"(?i:\b(?:facility|hospital|clinic|employer|school|location|site|institution|pharmacy|laboratory|lab|organi[sz]ation|department of)(?:{_S}name)?{_S}*[:=]{_S}*)(?P<v>\p{{Lu}}[\p{{L}}'.\-]+(?:{_S}{_WORD}){{0,5}})",
         LIKELY,
         check=lambda m: m.group("v").lower().split()[0] not in _GENERIC,
     ),
-    Pattern(rf"(?i:\b(?:works?|worked|working|employed|job|employee)\s+(?:at|for|by|with|of)\s+(?:the\s+)?)(?P<v>\p{{Lu}}[\p{{L}}'.\-]+(?:{_S}\p{{Lu}}[\p{{L}}'.\-]+){{0,3}})", LIKELY),
-    Pattern(rf"(?i:\b(?:seen|treated|admitted|transferred|hospitali[sz]ed|followed|evaluated|referred|check-?up|appointment|surgery|procedure|care|visit)\b[^.\n]{{0,20}}?\s(?:at|to|from)\s+(?:the\s+)?)(?P<v>\p{{Lu}}[\p{{Ll}}'\-]+(?:{_S}\p{{Lu}}[\p{{L}}'\-]+){{1,3}})", LIKELY),
+    Pattern(
+        rf"(?i:\b(?:works?|worked|working|employed|job|employee)\s+(?:at|for|by|with|of)\s+(?:the\s+)?)(?P<v>\p{{Lu}}[\p{{L}}'.\-]+(?:{_S}\p{{Lu}}[\p{{L}}'.\-]+){{0,3}})",
+        LIKELY,
+    ),
+    Pattern(
+        rf"(?i:\b(?:seen|treated|admitted|transferred|hospitali[sz]ed|followed|evaluated|referred|check-?up|appointment|surgery|procedure|care|visit)\b[^.\n]{{0,20}}?\s(?:at|to|from)\s+(?:the\s+)?)(?P<v>\p{{Lu}}[\p{{Ll}}'\-]+(?:{_S}\p{{Lu}}[\p{{L}}'\-]+){{1,3}})",
+        LIKELY,
+    ),
 )
 
 

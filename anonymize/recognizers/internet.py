@@ -42,14 +42,20 @@ PATTERNS = (
         case=False,
     ),
     Pattern(r"(?<![\p{L}\d])@[\p{L}\d_.]{3,30}", LIKELY, kind=Identifier.URL, gate=("@",)),
-    Pattern(r"\b(?:https?|ftp|sftp|file|ldap|hxxps?)://[^\s<>\"']{2,2000}", gate=("://",), case=False),
+    Pattern(
+        r"\b(?:https?|ftp|sftp|file|ldap|hxxps?)://[^\s<>\"']{2,2000}", gate=("://",), case=False
+    ),
     Pattern(r"\bwww\.[^\s<>\"']{3,500}", gate=("www.",), case=False),
     Pattern(
-        rf"(?<![\p{{L}}\d@.\-])[\p{{L}}\d](?:[\p{{L}}\d\-]{{0,61}}[\p{{L}}\d])?(?:\.[\p{{L}}\d\-]{{2,63}}){{0,3}}\.(?:com|org|net|edu|gov|mil|info|io|health)\b(?:[/:?#][^\s<>\"']*)?",
-        gate=(".com", ".org", ".net", ".edu", ".gov", ".mil", ".info", ".io", ".health"),
+        r"(?<![\p{L}\d@.\-])[\p{L}\d](?:[\p{L}\d\-]{0,61}[\p{L}\d])?(?:\.[\p{L}\d\-]{2,63}){0,3}\.(?:com|org|net|edu|gov|mil|info|io|health)\b(?:[/:?#][^\s<>\"']*)?",
+        near=r"(?i:\.(?:com|org|net|edu|gov|mil|info|io|health)\b)",
         case=False,
     ),
-    Pattern(r"(?<![\d.])(?P<v>(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?)(?![\d.]\d)", kind=Identifier.IP, check=_address),
+    Pattern(
+        r"(?<![\d.])(?P<v>(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?)(?![\d.]\d)",
+        kind=Identifier.IP,
+        check=_address,
+    ),
     Pattern(
         r"(?<![\p{L}\d:])(?P<v>(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\p{L}\d:])",
         kind=Identifier.IP,
@@ -57,7 +63,12 @@ PATTERNS = (
         check=lambda m: len(m.group("v")) > 5 and _address(m),
         case=False,
     ),
-    Pattern(r"(?<![\p{L}\d:])(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}(?![\p{L}\d:])", kind=Identifier.DEVICE, case=False),
+    Pattern(
+        r"(?<![\p{L}\d:])(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}(?![\p{L}\d:])",
+        kind=Identifier.DEVICE,
+        near=r"[:\-][0-9a-fA-F]{2}[:\-][0-9a-fA-F]{2}[:\-]",
+        case=False,
+    ),
 )
 
 

@@ -36,13 +36,17 @@ class KnownRecognizer(EntityRecognizer):
             (kind, capital, regex.compile(expression, regex.VERSION1))
             for kind, capital, expression in _expressions(context)
         ]
+        self.name: str = "known"
         super().__init__(supported_entities=[i.value for i in Identifier], name="known")
 
     def load(self) -> None:
         """Nothing to load: the patterns are compiled."""
 
     def analyze(
-        self, text: str, entities: Iterable[str], nlp_artifacts: object = None
+        self,
+        text: str,
+        entities: Iterable[str],  # noqa: ARG002  # Presidio's signature
+        nlp_artifacts: object = None,  # noqa: ARG002
     ) -> list[RecognizerResult]:
         """Return every occurrence.
 
@@ -111,10 +115,9 @@ def _names(names: tuple[str, ...]) -> list[tuple[Identifier, bool, str]]:
     words = {s for tokens in persons for t in tokens if len(t) > 1 for s in _spellings(t)}
     joined = {
         form
-        for tokens in persons
-        if len(tokens) > 1
-        for a, b in ((tokens[0], tokens[-1]), (tokens[-1], tokens[0]))
-        for form in (a + b, a[0] + b if len(b) > 3 else a + b)
+        for first, *_, last in (tokens for tokens in persons if len(tokens) > 1)
+        for form in (first + last, last + first, first[0] + last, last + first[0])
+        if len(form) >= 4
     }
     careful = {w for w in words if len(w) < 3 or w in NOT_NAMES}
     sure = (words - careful) | joined | _mojibake(names)
@@ -133,7 +136,9 @@ def _names(names: tuple[str, ...]) -> list[tuple[Identifier, bool, str]]:
     if sure:
         single = rf"{_NO_LETTER_BEFORE}(?:{_alternation(sure)}){_NO_LETTER_AFTER}"
         out.append((Identifier.NAME, False, single))
-        broken = "|".join(r"(?:-\n\s*)?".join(map(regex.escape, w)) for w in sorted(sure) if len(w) > 3)
+        broken = "|".join(
+            r"(?:-\n\s*)?".join(map(regex.escape, w)) for w in sorted(sure) if len(w) > 3
+        )
         if broken:
             split = rf"{_NO_LETTER_BEFORE}(?:{broken}){_NO_LETTER_AFTER}(?<=-\n\s*\p{{L}}+)"
             out.append((Identifier.NAME, False, split))

@@ -86,26 +86,103 @@ def _stop(pattern: str) -> str:
 
 
 PATTERNS = (
-    Pattern(rf"(?<![\p{{L}}\d])(?:{_TITLE}|{_TITLE.upper()})\b\.?{_S}{{1,2}}(?:(?:and|&){_S}{_TITLE}\b\.?{_S})?(?P<v>{FULL})", check=_is_name),
-    Pattern(rf"(?<![\p{{L}}\d])(?:mr|mrs|ms|dr|prof)\.?{_S}(?P<v>[\p{{L}}][\p{{L}}'\-]{{2,}})", LIKELY, check=_all_name, case=False),
-    Pattern(rf"(?<![\p{{L}}\d])(?i:{_LABEL}){_S}{{0,3}}(?:\([^()\n]{{0,30}}\){_S}{{0,2}})?[:=#]{_S}*(?:{_TITLE}\b\.?{_S}*)?{_stop(_ANY)}", check=_is_name),
-    Pattern(rf"(?<![\p{{L}}\d])(?:{_NAME_LABEL}|name){_S}*(?:is|:|=|-){_S}*(?P<v>{_LOWER})(?={_S}*(?:$|[;|,.()]|\d|[\p{{L}}/]+{_S}?:|{_S}{{2}}))", check=_is_name, case=False),
-    Pattern(rf"(?i:\b(?:electronically|digitally)?\s*(?:signed|dictated|transcribed|authenticated|reviewed|verified|cosigned|co-signed|seen|evaluated|examined|referred|followed|performed|ordered|assisted|supervised)\s+(?:by|with)\b){_S}*:?{_S}*(?:{_TITLE}\b\.?{_S}*)?(?P<v>{_ANY})", check=_is_name),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?:{_TITLE}|{_TITLE.upper()})\b\.?{_S}{{1,2}}(?:(?:and|&){_S}{_TITLE}\b\.?{_S})?(?P<v>{FULL})",
+        check=_is_name,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?:mr|mrs|ms|dr|prof)\.?{_S}(?P<v>[\p{{L}}][\p{{L}}'\-]{{2,}})",
+        LIKELY,
+        check=_all_name,
+        case=False,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?i:{_LABEL}){_S}{{0,3}}(?:\([^()\n]{{0,30}}\){_S}{{0,2}})?[:=#]{_S}*(?:{_TITLE}\b\.?{_S}*)?{_stop(_ANY)}",
+        near=r"[:=#]",
+        check=_is_name,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?:{_NAME_LABEL}|name){_S}*(?:is|:|=|-){_S}*(?P<v>{_LOWER})(?={_S}*(?:$|[;|,.()]|\d|[\p{{L}}/]+{_S}?:|{_S}{{2}}))",
+        near=r"(?i:\bname|sur ?name|forename)",
+        check=_is_name,
+        case=False,
+    ),
+    Pattern(
+        rf"(?i:\b(?:electronically|digitally)?\s*(?:signed|dictated|transcribed|authenticated|reviewed|verified|cosigned|co-signed|seen|evaluated|examined|referred|followed|performed|ordered|assisted|supervised)\s+(?:by|with)\b){_S}*:?{_S}*(?:{_TITLE}\b\.?{_S}*)?(?P<v>{_ANY})",
+        near=r"(?i:[^\S\n]by\b|ed with\b)",
+        check=_is_name,
+    ),
     Pattern(rf"/s/{_S}*(?P<v>{_ANY})", check=_is_name, gate=("/s/",)),
-    Pattern(rf"(?i:\b(?:sincerely|regards|respectfully|thank you|yours truly|cordially)\b)[ ,]*\n\s*(?:{_TITLE}\b\.?{_S}*)?(?P<v>{FULL})", check=_is_name, gate=("sincerely", "regards", "respectfully", "thank you", "yours", "cordially")),
-    Pattern(rf"(?P<v>{WORD}(?:{_S}{_PART}){{0,3}}),?{_S}{{1,2}}(?:{_CREDENTIAL})(?![\p{{L}}\d])(?!{_S}?,?{_S}?\d{{5}})", LIKELY, check=_all_name),
-    Pattern(rf"(?P<v>{WORD}(?:{_S}{_PART}){{0,3}}),?{_S}(?:M\.D\.|D\.O\.|R\.N\.|Ph\.D\.|MD|RN|DO|NP|PA-C)(?![\p{{L}}\d])(?!{_S}?,?{_S}?\d{{5}})", STRONG, check=_all_name),
-    Pattern(rf"^{_S}*(?P<v>\p{{L}}[\p{{L}}'\-]+(?:{_S}\p{{L}}[\p{{L}}'\-]+)?,{_S}?\p{{L}}[\p{{L}}'\-]+(?:{_S}\p{{Lu}}\.?)?)(?={_S}*(?:\(|\||(?i:mrn|dob|age|sex|#|acct)|\d))", LIKELY, check=lambda m: _all_name(m) and m.group("v")[0].isupper()),
-    Pattern(rf"^{_S}*(?P<v>\p{{Lu}}{{2,}}(?:[-']\p{{Lu}}+)?,{_S}\p{{Lu}}[\p{{L}}'\-]+(?:{_S}\p{{Lu}}\.?)?){_S}*$", LIKELY, check=_all_name),
-    Pattern(rf"(?<![\p{{L}}\-])(?i:{_PEOPLE})(?:,?{_S}+(?:is{_S}+)?(?:named|called){_S}+|,?{_S}+|{_S}*\({_S}*)(?P<v>{FULL})", LIKELY, check=_is_name),
-    Pattern(rf"(?i:\b(?:named|nicknamed|goes by|known as|a\.?k\.?a\.?|name is|name was|called|addressed as|i am|this is|spoke (?:with|to)|discussed with|met with|contacted|accompanied by|lives with|cared for by|paged|notified|informed|per|with)\b){_S}+(?:{_TITLE}\b\.?{_S}+)(?P<v>{FULL})", check=_is_name),
-    Pattern(rf"(?i:\b(?:named|nicknamed|goes by|known as|a\.?k\.?a\.?|name is|name was)\b){_S}+[\"']?(?P<v>{FULL})", LIKELY, check=_is_name),
-    Pattern(rf"(?<![\p{{L}}\d\-])(?P<v>{FULL}),?\s+(?:(?:is|was)\s+)?(?:an?\s+|the\s+)?(?:\p{{Ll}}+\s+){{0,2}}\d{{1,3}}[- ]?(?:y|yr|year|month|mo|week|day)s?[- /]?(?:o\b|old)", LIKELY, check=_all_name),
-    Pattern(rf"(?<![\p{{L}}\d\-])(?P<v>{WORD}{_S}\p{{Lu}}\.)(?=,?{_S}(?:who|whose|with|is|was|has|had|presents|presented|at|from|on|seen|admitted|diagnosed)\b|[,?])", LIKELY, check=_given),
-    Pattern(rf"(?<![\p{{L}}\d\-])(?P<v>{WORD}(?:{_S}{_INITIAL})?{_S}{_PART}(?:{_S}{_PART})?)", LIKELY, check=_given),
-    Pattern(rf"(?<![\p{{L}}\d\-])(?P<v>\p{{Lu}}\p{{Ll}}{{2,}})(?='s\b|,?{_S}(?:is|was|has|had|reports?|states?|denies|presents|presented|complains|complained|underwent|came|takes|lives|tolerated|[Ss]he|[Hh]e)\b)", LIKELY, check=_given),
-    Pattern(rf"(?<![\p{{L}}\d])(?P<v>\p{{Lu}}\p{{Ll}}{{2,}})(?=,?{_S}(?:who|whose)\b|\?)", LIKELY, check=_given),
-    Pattern(rf"(?i:\b(?:hi|hello|dear|thanks|hey|good (?:morning|afternoon|evening))\b){_S}*,?{_S}+(?P<v>{FULL})", LIKELY, check=_is_name, gate=("hi", "hello", "dear", "thanks", "hey", "good")),
+    Pattern(
+        rf"(?i:\b(?:sincerely|regards|respectfully|thank you|yours truly|cordially)\b)[ ,]*\n\s*(?:{_TITLE}\b\.?{_S}*)?(?P<v>{FULL})",
+        check=_is_name,
+        gate=("sincerely", "regards", "respectfully", "thank you", "yours", "cordially"),
+    ),
+    Pattern(
+        rf"(?P<v>{WORD}(?:{_S}{_PART}){{0,3}}),?{_S}{{1,2}}(?:{_CREDENTIAL})(?![\p{{L}}\d])(?!{_S}?,?{_S}?\d{{5}})",
+        LIKELY,
+        check=_all_name,
+    ),
+    Pattern(
+        rf"(?P<v>{WORD}(?:{_S}{_PART}){{0,3}}),?{_S}(?:M\.D\.|D\.O\.|R\.N\.|Ph\.D\.|MD|RN|DO|NP|PA-C)(?![\p{{L}}\d])(?!{_S}?,?{_S}?\d{{5}})",
+        STRONG,
+        check=_all_name,
+    ),
+    Pattern(
+        rf"^{_S}*(?P<v>\p{{L}}[\p{{L}}'\-]+(?:{_S}\p{{L}}[\p{{L}}'\-]+)?,{_S}?\p{{L}}[\p{{L}}'\-]+(?:{_S}\p{{Lu}}\.?)?)(?={_S}*(?:\(|\||(?i:mrn|dob|age|sex|#|acct)|\d))",
+        LIKELY,
+        check=lambda m: _all_name(m) and m.group("v")[0].isupper(),
+    ),
+    Pattern(
+        rf"^{_S}*(?P<v>\p{{Lu}}{{2,}}(?:[-']\p{{Lu}}+)?,{_S}\p{{Lu}}[\p{{L}}'\-]+(?:{_S}\p{{Lu}}\.?)?){_S}*$",
+        LIKELY,
+        check=_all_name,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\-])(?i:{_PEOPLE})(?:,?{_S}+(?:is{_S}+)?(?:named|called){_S}+|,?{_S}+|{_S}*\({_S}*)(?P<v>{FULL})",
+        LIKELY,
+        check=_is_name,
+    ),
+    Pattern(
+        rf"(?i:\b(?:named|nicknamed|goes by|known as|a\.?k\.?a\.?|name is|name was|called|addressed as|i am|this is|spoke (?:with|to)|discussed with|met with|contacted|accompanied by|lives with|cared for by|paged|notified|informed|per|with)\b){_S}+(?:{_TITLE}\b\.?{_S}+)(?P<v>{FULL})",
+        check=_is_name,
+    ),
+    Pattern(
+        rf"(?i:\b(?:named|nicknamed|goes by|known as|a\.?k\.?a\.?|name is|name was)\b){_S}+[\"']?(?P<v>{FULL})",
+        LIKELY,
+        check=_is_name,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d\-])(?P<v>{FULL}),?\s+(?:(?:is|was)\s+)?(?:an?\s+|the\s+)?(?:\p{{Ll}}+\s+){{0,2}}\d{{1,3}}[- ]?(?:y|yr|year|month|mo|week|day)s?[- /]?(?:o\b|old)",
+        LIKELY,
+        check=_all_name,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d\-])(?P<v>{WORD}{_S}\p{{Lu}}\.)(?=,?{_S}(?:who|whose|with|is|was|has|had|presents|presented|at|from|on|seen|admitted|diagnosed)\b|[,?])",
+        LIKELY,
+        check=_given,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d\-])(?P<v>{WORD}(?:{_S}{_INITIAL})?{_S}{_PART}(?:{_S}{_PART})?)",
+        LIKELY,
+        check=_given,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d\-])(?P<v>\p{{Lu}}\p{{Ll}}{{2,}})(?='s\b|,?{_S}(?:is|was|has|had|reports?|states?|denies|presents|presented|complains|complained|underwent|came|takes|lives|tolerated|[Ss]he|[Hh]e)\b)",
+        LIKELY,
+        check=_given,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?P<v>\p{{Lu}}\p{{Ll}}{{2,}})(?=,?{_S}(?:who|whose)\b|\?)",
+        LIKELY,
+        check=_given,
+    ),
+    Pattern(
+        rf"(?i:\b(?:hi|hello|dear|thanks|hey|good (?:morning|afternoon|evening))\b){_S}*,?{_S}+(?P<v>{FULL})",
+        LIKELY,
+        check=_is_name,
+        gate=("hi", "hello", "dear", "thanks", "hey", "good"),
+    ),
 )
 
 

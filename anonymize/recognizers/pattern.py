@@ -20,6 +20,8 @@ from anonymize.profile import Identifier
 
 STRONG = 0.95  # a label, a check digit or an unmistakable form: also a leak at intake
 LIKELY = 0.7  # worth treating, not worth refusing a dataset for
+BEFORE = 120
+AFTER = 120
 MAX_FINDINGS = 20_000  # per recogniser and call; more is an attack or not a note
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
@@ -30,35 +32,65 @@ def set_deadline(at: float) -> None:
     _deadline.set(at)
 
 
-def timed_matches(
-    compiled: regex.Pattern[str], text: str, recognizer: str
-) -> list[regex.Match[str]]:
-    """Return all matches, or stop at the deadline.
+def regions(text: str, near: regex.Pattern[str], recognizer: str) -> list[tuple[int, int]]:
+    """Return disjoint pieces of `text` around the matches of `near`, cut at white space.
 
     Raises:
         RecognizerFailed: the deadline passed.
     """
-    left = _deadline.get() - time.monotonic()
-    if left <= 0:
-        raise RecognizerFailed(recognizer, timed_out=True)
-    try:
-        return list(compiled.finditer(text, timeout=None if left == float("inf") else left))
-    except TimeoutError:
-        raise RecognizerFailed(recognizer, timed_out=True) from None
+    out: list[tuple[int, int]] = []
+    for match in timed_matches(near, text, recognizer):
+        start, end = max(0, match.start() - BEFORE), min(len(text), match.end() + AFTER)
+        while start > 0 and not text[start - 1].isspace() and match.start() - start < 2 * BEFORE:
+            start -= 1
+        while end < len(text) and not text[end].isspace() and end - match.end() < 2 * AFTER:
+            end += 1
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return out
+
+
+def timed_matches(
+    compiled: regex.Pattern[str],
+    text: str,
+    recognizer: str,
+    within: Iterable[tuple[int, int]] | None = None,
+) -> list[regex.Match[str]]:
+    """Return all matches, or those in the pieces `within`; stop at the deadline.
+
+    Raises:
+        RecognizerFailed: the deadline passed.
+    """
+    out: list[regex.Match[str]] = []
+    for start, end in [(0, len(text))] if within is None else within:
+        left = _deadline.get() - time.monotonic()
+        if left <= 0:
+            raise RecognizerFailed(recognizer, timed_out=True)
+        timeout = None if left == float("inf") else left
+        try:
+            out += compiled.finditer(text, start, end, timeout=timeout)
+        except TimeoutError:
+            raise RecognizerFailed(recognizer, timed_out=True) from None
+    return out
 
 
 @dataclass(frozen=True)
 class Pattern:
     """One expression. Its group `v` is the identifier; without one, the whole match is.
 
-    `gate` is a cheap necessary condition on the lower-cased text (any of these substrings), `check`
-    a last look at the match. `case` keeps capitals meaningful.
+    `gate` is a cheap necessary condition on the lower-cased text (any of these substrings); `near`
+    an expression that every match contains, around which alone is looked (`BEFORE` characters
+    before it to `AFTER` behind it); `check` a last look at the match. `case` keeps capitals
+    meaningful.
     """
 
     expression: str
     score: float = STRONG
     kind: Identifier | None = None
     gate: tuple[str, ...] = ()
+    near: str | None = None
     check: Callable[[regex.Match[str]], bool] | None = None
     case: bool = True
 
@@ -80,16 +112,22 @@ class PatternFamily(EntityRecognizer):
         ]
         kinds = sorted({entity for _, _, entity, _ in self._compiled})
         digest = hashlib.sha256(
-            "\n".join(f"{p.expression}\t{p.score}\t{p.kind}\t{p.case}" for p in patterns).encode()
+            "\n".join(
+                f"{p.expression}\t{p.score}\t{p.kind}\t{p.case}\t{p.near}" for p in patterns
+            ).encode()
         )
-        self.digest = digest.hexdigest()
+        self.digest: str = digest.hexdigest()
+        self.name: str = name
         super().__init__(supported_entities=kinds, name=name, version=self.digest[:12])
 
     def load(self) -> None:
         """Nothing to load: the patterns are compiled."""
 
     def analyze(
-        self, text: str, entities: Iterable[str], nlp_artifacts: object = None
+        self,
+        text: str,
+        entities: Iterable[str],  # noqa: ARG002  # Presidio's signature
+        nlp_artifacts: object = None,  # noqa: ARG002
     ) -> list[RecognizerResult]:
         """Return every match.
 
@@ -98,13 +136,20 @@ class PatternFamily(EntityRecognizer):
         """
         lowered = text.lower()
         found: list[RecognizerResult] = []
+        pieces: dict[str, list[tuple[int, int]]] = {}
         for compiled, pattern, entity, grouped in self._compiled:
             if pattern.gate and not any(word in lowered for word in pattern.gate):
                 continue
             group: str | int = "v" if grouped else 0
+            within = None
+            if pattern.near is not None:
+                if pattern.near not in pieces:
+                    near = regex.compile(pattern.near)
+                    pieces[pattern.near] = regions(text, near, self.name)
+                within = pieces[pattern.near]
             found += [
-                RecognizerResult(entity, *match.span(group), pattern.score)
-                for match in timed_matches(compiled, text, self.name)
+                RecognizerResult(entity, match.start(group), match.end(group), pattern.score)
+                for match in timed_matches(compiled, text, self.name, within)
                 if match.start(group) < match.end(group)
                 and (pattern.check is None or pattern.check(match))
             ]

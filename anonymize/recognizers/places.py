@@ -34,7 +34,9 @@ def _town(match: regex.Match[str]) -> bool:
 
 
 def _street(match: regex.Match[str]) -> bool:
-    return not regex.match(r"\s*(?:mg|mcg|ml|patients|days|weeks|hours)", match.string[match.end("v") :][:10])
+    return not regex.match(
+        r"\s*(?:mg|mcg|ml|patients|days|weeks|hours)", match.string[match.end("v") :][:10]
+    )
 
 
 PATTERNS = (
@@ -49,13 +51,30 @@ PATTERNS = (
         check=_street,
         case=False,
     ),
-    Pattern(r"\bP\.?\s?O\.?\s?Box\s+\d{1,8}\b|\b(?:RR|HC|R\.R\.)\s?#?\d{1,3},?\s+Box\s+\d{1,6}\b", case=False),
-    Pattern(rf"\b\d{{1,6}}{_S}+(?:US|State|County|Interstate|I|Highway|Hwy|Route|Rte|SR|CR)\b[-\s]?(?:(?:Highway|Hwy|Route|Rte|Road)\s)?\d{{1,4}}\b", LIKELY),
+    Pattern(
+        r"\bP\.?\s?O\.?\s?Box\s+\d{1,8}\b|\b(?:RR|HC|R\.R\.)\s?#?\d{1,3},?\s+Box\s+\d{1,6}\b",
+        case=False,
+    ),
+    Pattern(
+        rf"\b\d{{1,6}}{_S}+(?:US|State|County|Interstate|I|Highway|Hwy|Route|Rte|SR|CR)\b[-\s]?(?:(?:Highway|Hwy|Route|Rte|Road)\s)?\d{{1,4}}\b",
+        LIKELY,
+    ),
     Pattern(rf"\b(?:Apt|Apartment|Suite|Ste)\b\.?{_S}?#?{_S}?\d[\p{{L}}\d\-]{{0,5}}\b", LIKELY),
-    Pattern(r"(?i:\b(?:home |mailing |street |residential |current |permanent )?address(?:es)?)\s*(?:is|was|:|=|-)\s*(?P<v>[\p{L}\d#][^\n;|]{5,80})", STRONG, check=lambda m: any(c.isdigit() for c in m.group("v"))),
+    Pattern(
+        r"(?i:\b(?:home |mailing |street |residential |current |permanent )?address(?:es)?)\s*(?:is|was|:|=|-)\s*(?P<v>[\p{L}\d#][^\n;|]{5,80})",
+        STRONG,
+        check=lambda m: any(c.isdigit() for c in m.group("v")),
+    ),
     # Towns: before a state, or where the sentence says that somebody lives there.
-    Pattern(rf"(?<![\p{{L}}\d])(?P<v>{TOWN}),?{_S}{{1,2}}(?={STATE_CODES}{_S}{{0,2}},?{_S}?\d{{5}})", check=_town),
-    Pattern(rf"(?<![\p{{L}}\d])(?P<v>{TOWN}),{_S}(?={STATE_CODES}\b(?!\.))(?!(?:MD|PA|DO|MA|OR|ID|CO|ME|IN|MS|PR|DC|VI|MI|PT)\b)", LIKELY, check=_town),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?P<v>{TOWN}),?{_S}{{1,2}}(?={STATE_CODES}{_S}{{0,2}},?{_S}?\d{{5}})",
+        check=_town,
+    ),
+    Pattern(
+        rf"(?<![\p{{L}}\d])(?P<v>{TOWN}),{_S}(?={STATE_CODES}\b(?!\.))(?!(?:MD|PA|DO|MA|OR|ID|CO|ME|IN|MS|PR|DC|VI|MI|PT)\b)",
+        LIKELY,
+        check=_town,
+    ),
     Pattern(rf"(?<![\p{{L}}\d])(?P<v>{TOWN}),{_S}(?={STATES}\b)", check=_town),
     Pattern(
         rf"(?i:\b(?:lives?|living|lived|resid(?:es|ing|ed)|resident|native|moved|relocated|travel(?:l?ed|s|ing)?|trip|visiting|vacation(?:ing)?|born|raised|grew up|immigrated|emigrated|came|hails|originally|homeless|house|home)\s+(?:to|in|of|from|near|outside|at)(?:\s+the)?(?:\s+(?:city|town|village|county|state)\s+of)?){_S}+(?P<v>{TOWN}(?:{_S}(?:County|City|Township|Heights|Village))?)",
@@ -63,13 +82,32 @@ PATTERNS = (
         check=_town,
     ),
     Pattern(rf"\b(?P<v>{TOWN}{_S}(?:County|Township|Parish|Borough))\b", LIKELY, check=_town),
-    Pattern(rf"(?i:\b(?:city|town|county|village|municipality|birth ?place|place of birth|home ?town)\s*[:=]\s*)(?P<v>{TOWN})", check=_town),
+    Pattern(
+        rf"(?i:\b(?:city|town|county|village|municipality|birth ?place|place of birth|home ?town)\s*[:=]\s*)(?P<v>{TOWN})",
+        check=_town,
+    ),
     Pattern(rf"(?i:\b(?:city|town|county) of\s+)(?P<v>{TOWN})", LIKELY, check=_town),
-    Pattern(rf"(?:{STATE_CODES}|{STATES})\.?,?\s{{1,3}}(?P<v>\d{{5}}(?:-?\d{{4}})?)(?!\d)", kind=Identifier.ZIP),
-    Pattern(r"\b(?:zip|postal)(?:\s*code)?\b[^\n\d]{0,6}(?P<v>\d{5}(?:-\d{4})?)(?!\d)", kind=Identifier.ZIP, gate=("zip", "postal"), case=False),
+    Pattern(
+        rf"(?:{STATE_CODES}|{STATES})\.?,?\s{{1,3}}(?P<v>\d{{5}}(?:-?\d{{4}})?)(?!\d)",
+        kind=Identifier.ZIP,
+        near=r"\d{5}",
+    ),
+    Pattern(
+        r"\b(?:zip|postal)(?:\s*code)?\b[^\n\d]{0,6}(?P<v>\d{5}(?:-\d{4})?)(?!\d)",
+        kind=Identifier.ZIP,
+        gate=("zip", "postal"),
+        case=False,
+    ),
     Pattern(r"(?<![\d\-.,])\d{5}-\d{4}(?![\d\-])", kind=Identifier.ZIP),
-    Pattern(r"(?i:\b(?:postcode|postal code)\b[^\n\p{L}\d]{0,4})(?P<v>[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}|[A-Z]\d[A-Z]\s?\d[A-Z]\d)\b", gate=("post",)),
-    Pattern(r"\b(?:latitude|longitude|lat|lon|lng|gps)\b[^\n\d\-]{0,6}(?P<v>-?\d{1,3}\.\d{3,})", gate=("lat", "lon", "lng", "gps"), case=False),
+    Pattern(
+        r"(?i:\b(?:postcode|postal code)\b[^\n\p{L}\d]{0,4})(?P<v>[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}|[A-Z]\d[A-Z]\s?\d[A-Z]\d)\b",
+        gate=("post",),
+    ),
+    Pattern(
+        r"\b(?:latitude|longitude|lat|lon|lng|gps)\b[^\n\d\-]{0,6}(?P<v>-?\d{1,3}\.\d{3,})",
+        gate=("lat", "lon", "lng", "gps"),
+        case=False,
+    ),
 )
 
 
