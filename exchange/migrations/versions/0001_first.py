@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
+def upgrade() -> None:
     """Apply the revision."""
     op.create_table(
         "auditors",
@@ -45,9 +45,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("challenge", name=op.f("pk_challenges")),
     )
-    with op.batch_alter_table("challenges", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_challenges_expires"), ["expires"], unique=False)
-
+    op.create_index(op.f("ix_challenges_expires"), "challenges", ["expires"], unique=False)
     op.create_table(
         "checkpoints",
         sa.Column(
@@ -96,9 +94,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.UniqueConstraint("commitment", name=op.f("uq_consents_commitment")),
         sa.UniqueConstraint("consent_key", name=op.f("uq_consents_consent_key")),
     )
-    with op.batch_alter_table("consents", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_consents_subject"), ["subject"], unique=False)
-
+    op.create_index(op.f("ix_consents_subject"), "consents", ["subject"], unique=False)
     op.create_table(
         "dataset_versions",
         sa.Column("dataset_id", sa.Text(), nullable=False),
@@ -116,9 +112,9 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("leaf_idx", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("dataset_id", "version", name=op.f("pk_dataset_versions")),
     )
-    with op.batch_alter_table("dataset_versions", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_dataset_versions_status"), ["status"], unique=False)
-
+    op.create_index(
+        op.f("ix_dataset_versions_status"), "dataset_versions", ["status"], unique=False
+    )
     op.create_table(
         "datasets",
         sa.Column("dataset_id", sa.Text(), nullable=False),
@@ -130,9 +126,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("dataset_id", name=op.f("pk_datasets")),
     )
-    with op.batch_alter_table("datasets", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_datasets_org_id"), ["org_id"], unique=False)
-
+    op.create_index(op.f("ix_datasets_org_id"), "datasets", ["org_id"], unique=False)
     op.create_table(
         "idempotency",
         sa.Column("actor", sa.Text(), nullable=False),
@@ -145,9 +139,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("actor", "key", name=op.f("pk_idempotency")),
     )
-    with op.batch_alter_table("idempotency", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_idempotency_created_ms"), ["created_ms"], unique=False)
-
+    op.create_index(op.f("ix_idempotency_created_ms"), "idempotency", ["created_ms"], unique=False)
     op.create_table(
         "invitations",
         sa.Column("subject", sa.Text(), nullable=False),
@@ -159,11 +151,9 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.PrimaryKeyConstraint("subject", name=op.f("pk_invitations")),
         sa.UniqueConstraint("code_key", name=op.f("uq_invitations_code_key")),
     )
-    with op.batch_alter_table("invitations", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_invitations_org_id_subject"), ["org_id", "subject"], unique=False
-        )
-
+    op.create_index(
+        op.f("ix_invitations_org_id_subject"), "invitations", ["org_id", "subject"], unique=False
+    )
     op.create_table(
         "job_subjects",
         sa.Column("job_id", sa.Text(), nullable=False),
@@ -176,9 +166,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("state", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("job_id", "subject", name=op.f("pk_job_subjects")),
     )
-    with op.batch_alter_table("job_subjects", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_job_subjects_subject"), ["subject"], unique=False)
-
+    op.create_index(op.f("ix_job_subjects_subject"), "job_subjects", ["subject"], unique=False)
     op.create_table(
         "jobs",
         sa.Column("job_id", sa.Text(), nullable=False),
@@ -205,10 +193,8 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("updated_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
     )
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_jobs_requester"), ["requester"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_status"), ["status"], unique=False)
-
+    op.create_index(op.f("ix_jobs_requester"), "jobs", ["requester"], unique=False)
+    op.create_index(op.f("ix_jobs_status"), "jobs", ["status"], unique=False)
     op.create_table(
         "jtis",
         sa.Column("client_id", sa.Text(), nullable=False),
@@ -216,9 +202,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("client_id", "jti", name=op.f("pk_jtis")),
     )
-    with op.batch_alter_table("jtis", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_jtis_expires"), ["expires"], unique=False)
-
+    op.create_index(op.f("ix_jtis_expires"), "jtis", ["expires"], unique=False)
     op.create_table(
         "leaves",
         sa.Column(
@@ -237,9 +221,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("consent_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("idx", name=op.f("pk_leaves")),
     )
-    with op.batch_alter_table("leaves", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_leaves_handle_kind"), ["handle", "kind"], unique=False)
-
+    op.create_index(op.f("ix_leaves_handle_kind"), "leaves", ["handle", "kind"], unique=False)
     op.create_table(
         "models",
         sa.Column("digest", sa.Text(), nullable=False),
@@ -250,9 +232,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("leaf_idx", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_models")),
     )
-    with op.batch_alter_table("models", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_models_org_id"), ["org_id"], unique=False)
-
+    op.create_index(op.f("ix_models_org_id"), "models", ["org_id"], unique=False)
     op.create_table(
         "orgs",
         sa.Column("org_id", sa.Text(), nullable=False),
@@ -281,13 +261,9 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
-    with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_outbox_consent_id"), ["consent_id"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_outbox_handle_status"), ["handle", "status"], unique=False
-        )
-        batch_op.create_index(batch_op.f("ix_outbox_status_id"), ["status", "id"], unique=False)
-
+    op.create_index(op.f("ix_outbox_consent_id"), "outbox", ["consent_id"], unique=False)
+    op.create_index(op.f("ix_outbox_handle_status"), "outbox", ["handle", "status"], unique=False)
+    op.create_index(op.f("ix_outbox_status_id"), "outbox", ["status", "id"], unique=False)
     op.create_table(
         "parts",
         sa.Column("dataset_id", sa.Text(), nullable=False),
@@ -297,12 +273,11 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("length", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("records", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), server_default="ok", nullable=False),
         sa.PrimaryKeyConstraint("dataset_id", "version", "subject", name=op.f("pk_parts")),
         sqlite_with_rowid=False,
     )
-    with op.batch_alter_table("parts", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_parts_subject"), ["subject"], unique=False)
-
+    op.create_index(op.f("ix_parts_subject"), "parts", ["subject"], unique=False)
     op.create_table(
         "release_subjects",
         sa.Column("release_id", sa.Text(), nullable=False),
@@ -314,9 +289,9 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("state", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("release_id", "subject", name=op.f("pk_release_subjects")),
     )
-    with op.batch_alter_table("release_subjects", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_release_subjects_subject"), ["subject"], unique=False)
-
+    op.create_index(
+        op.f("ix_release_subjects_subject"), "release_subjects", ["subject"], unique=False
+    )
     op.create_table(
         "releases",
         sa.Column("release_id", sa.Text(), nullable=False),
@@ -335,10 +310,8 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.PrimaryKeyConstraint("release_id", name=op.f("pk_releases")),
         sa.UniqueConstraint("request_digest", name=op.f("uq_releases_request_digest")),
     )
-    with op.batch_alter_table("releases", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_releases_dataset_id"), ["dataset_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_releases_requester"), ["requester"], unique=False)
-
+    op.create_index(op.f("ix_releases_dataset_id"), "releases", ["dataset_id"], unique=False)
+    op.create_index(op.f("ix_releases_requester"), "releases", ["requester"], unique=False)
     op.create_table(
         "subjects",
         sa.Column("subject", sa.Text(), nullable=False),
@@ -349,11 +322,9 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.PrimaryKeyConstraint("subject", name=op.f("pk_subjects")),
         sa.UniqueConstraint("handle", name=op.f("uq_subjects_handle")),
     )
-    with op.batch_alter_table("subjects", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_subjects_org_id_subject"), ["org_id", "subject"], unique=False
-        )
-
+    op.create_index(
+        op.f("ix_subjects_org_id_subject"), "subjects", ["org_id", "subject"], unique=False
+    )
     op.create_table(
         "tokens",
         sa.Column("token_hash", sa.Text(), nullable=False),
@@ -362,9 +333,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_tokens")),
     )
-    with op.batch_alter_table("tokens", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_tokens_expires"), ["expires"], unique=False)
-
+    op.create_index(op.f("ix_tokens_expires"), "tokens", ["expires"], unique=False)
     op.create_table(
         "tree_head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -380,90 +349,56 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement per table and index
         sa.PrimaryKeyConstraint("level", "position", name=op.f("pk_tree_nodes")),
         sqlite_with_rowid=False,
     )
-
+    # The log begins empty; its head is also the row that admitting locks.
     op.bulk_insert(
         sa.table("tree_head", sa.column("id"), sa.column("size"), sa.column("frontier")),
         [{"id": 1, "size": 0, "frontier": bytes(8)}],
     )
 
 
-def downgrade() -> None:  # noqa: PLR0915 - one statement per table and index
+def downgrade() -> None:
     """Undo the revision."""
     op.drop_table("tree_nodes")
     op.drop_table("tree_head")
-    with op.batch_alter_table("tokens", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_tokens_expires"))
-
+    op.drop_index(op.f("ix_tokens_expires"), table_name="tokens")
     op.drop_table("tokens")
-    with op.batch_alter_table("subjects", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_subjects_org_id_subject"))
-
+    op.drop_index(op.f("ix_subjects_org_id_subject"), table_name="subjects")
     op.drop_table("subjects")
-    with op.batch_alter_table("releases", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_releases_requester"))
-        batch_op.drop_index(batch_op.f("ix_releases_dataset_id"))
-
+    op.drop_index(op.f("ix_releases_requester"), table_name="releases")
+    op.drop_index(op.f("ix_releases_dataset_id"), table_name="releases")
     op.drop_table("releases")
-    with op.batch_alter_table("release_subjects", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_release_subjects_subject"))
-
+    op.drop_index(op.f("ix_release_subjects_subject"), table_name="release_subjects")
     op.drop_table("release_subjects")
-    with op.batch_alter_table("parts", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_parts_subject"))
-
+    op.drop_index(op.f("ix_parts_subject"), table_name="parts")
     op.drop_table("parts")
-    with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_outbox_status_id"))
-        batch_op.drop_index(batch_op.f("ix_outbox_handle_status"))
-        batch_op.drop_index(batch_op.f("ix_outbox_consent_id"))
-
+    op.drop_index(op.f("ix_outbox_status_id"), table_name="outbox")
+    op.drop_index(op.f("ix_outbox_handle_status"), table_name="outbox")
+    op.drop_index(op.f("ix_outbox_consent_id"), table_name="outbox")
     op.drop_table("outbox")
     op.drop_table("orgs")
-    with op.batch_alter_table("models", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_models_org_id"))
-
+    op.drop_index(op.f("ix_models_org_id"), table_name="models")
     op.drop_table("models")
-    with op.batch_alter_table("leaves", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_leaves_handle_kind"))
-
+    op.drop_index(op.f("ix_leaves_handle_kind"), table_name="leaves")
     op.drop_table("leaves")
-    with op.batch_alter_table("jtis", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_jtis_expires"))
-
+    op.drop_index(op.f("ix_jtis_expires"), table_name="jtis")
     op.drop_table("jtis")
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_jobs_status"))
-        batch_op.drop_index(batch_op.f("ix_jobs_requester"))
-
+    op.drop_index(op.f("ix_jobs_status"), table_name="jobs")
+    op.drop_index(op.f("ix_jobs_requester"), table_name="jobs")
     op.drop_table("jobs")
-    with op.batch_alter_table("job_subjects", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_job_subjects_subject"))
-
+    op.drop_index(op.f("ix_job_subjects_subject"), table_name="job_subjects")
     op.drop_table("job_subjects")
-    with op.batch_alter_table("invitations", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_invitations_org_id_subject"))
-
+    op.drop_index(op.f("ix_invitations_org_id_subject"), table_name="invitations")
     op.drop_table("invitations")
-    with op.batch_alter_table("idempotency", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_idempotency_created_ms"))
-
+    op.drop_index(op.f("ix_idempotency_created_ms"), table_name="idempotency")
     op.drop_table("idempotency")
-    with op.batch_alter_table("datasets", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_datasets_org_id"))
-
+    op.drop_index(op.f("ix_datasets_org_id"), table_name="datasets")
     op.drop_table("datasets")
-    with op.batch_alter_table("dataset_versions", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_dataset_versions_status"))
-
+    op.drop_index(op.f("ix_dataset_versions_status"), table_name="dataset_versions")
     op.drop_table("dataset_versions")
-    with op.batch_alter_table("consents", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_consents_subject"))
-
+    op.drop_index(op.f("ix_consents_subject"), table_name="consents")
     op.drop_table("consents")
     op.drop_table("checkpoints")
-    with op.batch_alter_table("challenges", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_challenges_expires"))
-
+    op.drop_index(op.f("ix_challenges_expires"), table_name="challenges")
     op.drop_table("challenges")
     op.drop_table("chain_heads")
     op.drop_table("chain_cursor")
