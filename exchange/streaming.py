@@ -1,0 +1,233 @@
+"""The bytes of one release on their way: keys just before their parts, a look before every piece.
+
+For a few subjects at a time the keys process rules and hands out wrapped keys; before every piece
+that leaves, at most :data:`PIECE_BYTES`, the store is asked whether anything happened since, and if
+so whether the gate still covers the subject. A withdrawal stops the subject's remaining bytes with
+the next piece; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from exchange.clock import Clock
+from exchange.errors import ExchangeError, KeysError
+from exchange.gate import Access, Gate
+from exchange.keys.client import KeysClient, OpenedPart
+from exchange.store import schema
+from exchange.store.database import Store
+from exchange.stream import DATA, HEADER, KEY, MAGIC, STOPPED, TRAILER, message, told
+from exchange.vault import Vault
+from ledger.errors import LedgerError
+from ledger.ids import ReleaseId, SubjectId
+from ledger.signing import to_hex
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 256 << 10
+"""Most bytes between two looks at the store."""
+GROUP_SUBJECTS = 16
+"""Subjects ruled on together; they leave in one piece, right after the ruling."""
+
+Outcome = Literal["complete", "partial", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a subject's sealed records lie in the blob (bytes); ``digest`` in hex."""
+
+    subject: SubjectId
+    offset: int
+    length: int
+    digest: str
+    records: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the store says of a release before its first byte."""
+
+    access: Access
+    blob: str
+    parts: tuple[Part, ...]
+
+
+Close = Callable[[ReleaseId, list[Part], list[SubjectId], Outcome], int]
+"""Writes the closing leaf and returns its index."""
+
+
+class ReleaseStream:
+    """An iterator over the bytes of one release. :meth:`close` it, whatever happens."""
+
+    def __init__(
+        self,
+        release: ReleaseId,
+        planned: Plan,
+        header: dict[str, Any],
+        *,
+        close: Close,
+        store: Store,
+        gate: Gate,
+        keys: KeysClient,
+        vault: Vault,
+        clock: Clock,
+    ) -> None:
+        self.release = release
+        self._planned = planned
+        self._header = header
+        self._close = close
+        self._store = store
+        self._gate = gate
+        self._keys = keys
+        self._vault = vault
+        self._clock = clock
+        self._delivered: list[Part] = []
+        self._stopped: list[SubjectId] = []
+        self._closed = False
+        self._size = 0
+        self._pieces = self._run()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Give up if it has not ended: the release is closed as partial, without a trailer.
+
+        What the last piece held may have arrived, so it counts as delivered where it was whole,
+        and as stopped where more was to follow.
+        """
+        self._pieces.close()
+        if not self._closed:
+            self._finish("partial")
+
+    def _finish(self, outcome: Outcome) -> int:
+        index = self._close(self.release, self._delivered, self._stopped, outcome)
+        self._closed = True
+        return index
+
+    def _run(self) -> Generator[bytes]:
+        yield MAGIC + told(HEADER, self._header)
+        try:
+            for group in self._groups():
+                yield from self._group(group)
+        except (ExchangeError, LedgerError):
+            # What went wrong is in the log of who refused; the receiver gets no trailer, and with
+            # it the word that this is not everything.
+            log.warning("release broke off", extra={"release": self.release.hex}, exc_info=True)
+            self._finish("partial")
+            return
+        index = self._finish("complete")
+        try:
+            trailer, signature = self._keys.sign_trailer(self.release)
+        except KeysError:
+            log.warning(
+                "no trailer", extra={"release": self.release.hex, "leaf": index}, exc_info=True
+            )
+            return
+        yield told(TRAILER, {"trailer": trailer, "signature": to_hex(signature)})
+
+    def _groups(self) -> Iterator[list[Part]]:
+        """Subjects that fit into one piece together, or one large subject alone."""
+        group: list[Part] = []
+        size = 0
+        for part in self._planned.parts:
+            if group and (len(group) == GROUP_SUBJECTS or size + part.length > PIECE_BYTES):
+                yield group
+                group, size = [], 0
+            group.append(part)
+            size += part.length
+        if group:
+            yield group
+
+    def _group(self, group: list[Part]) -> Iterator[bytes]:
+        opened = self._keys.open_parts(self.release, [part.subject for part in group])
+        self._size = opened.size
+        answers = {one.subject: one for one in opened.parts}
+        if len(group) == 1 and group[0].length > PIECE_BYTES:
+            yield from self._large(group[0], answers[group[0].subject])
+            return
+        start = group[0].offset
+        end = group[-1].offset + group[-1].length
+        contiguous = end - start == sum(part.length for part in group)
+        whole = b""
+        if contiguous:
+            whole = self._vault.read(self._planned.blob, offset=start, length=end - start)
+        ready: list[tuple[Part, bytes]] = []
+        for part in group:
+            answer = answers[part.subject]
+            if answer.wrapped is None:
+                self._stopped.append(part.subject)
+                continue
+            sealed = (
+                whole[part.offset - start : part.offset - start + part.length]
+                if contiguous
+                else self._vault.read(self._planned.blob, offset=part.offset, length=part.length)
+            )
+            ready.append((part, _key_message(part, answer) + message(DATA, sealed)))
+        covered = self._covered({part.subject: answers[part.subject].expires for part, _ in ready})
+        pieces = [
+            told(STOPPED, {"subject": part.subject.hex})
+            for part in group
+            if part.subject not in covered
+        ]
+        for part, sealed in ready:
+            if part.subject in covered:
+                self._delivered.append(part)
+                pieces.append(sealed)
+            else:
+                self._stopped.append(part.subject)
+        yield b"".join(pieces)
+
+    def _large(self, part: Part, answer: OpenedPart) -> Iterator[bytes]:
+        stop = told(STOPPED, {"subject": part.subject.hex})
+        # Stopped until the last byte has left: a hang-up between must not count as delivered.
+        self._stopped.append(part.subject)
+        if answer.wrapped is None:
+            yield stop
+            return
+        head = _key_message(part, answer)
+        for at in range(0, part.length, PIECE_BYTES):
+            length = min(PIECE_BYTES, part.length - at)
+            piece = self._vault.read(self._planned.blob, offset=part.offset + at, length=length)
+            if not self._covered({part.subject: answer.expires}):
+                yield stop
+                return
+            if at + length == part.length:
+                self._stopped.pop()
+                self._delivered.append(part)
+            yield head + message(DATA, piece)
+            head = b""
+
+    def _covered(self, subjects: dict[SubjectId, int | None]) -> set[SubjectId]:
+        """Who may still leave, right now. While the log has not grown, nothing was withdrawn."""
+        now = self._clock.now_ms() // 1000
+        running = [subject for subject, ends in subjects.items() if ends is None or now < ends]
+        with self._store.reading() as conn:
+            size = conn.execute(sa.select(schema.tree_head.c.size)).scalar_one()
+            if size == self._size or not running:
+                return set(running)
+            covered = self._gate.covered(conn, self._planned.access, running)
+        if len(covered) == len(running):
+            self._size = size
+        return set(covered)
+
+
+def _key_message(part: Part, answer: OpenedPart) -> bytes:
+    return told(
+        KEY,
+        {
+            "subject": part.subject.hex,
+            "wrapped": to_hex(answer.wrapped or b""),
+            "digest": part.digest,
+            "length": part.length,
+            "records": part.records,
+        },
+    )
