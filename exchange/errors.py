@@ -30,6 +30,7 @@ never contents: no name, note, key or code.
     │  │  ├─ SubjectMismatch       the consent speaks for somebody else
     │  │  ├─ NoticeUnknown         the terms name a notice that this deployment never showed
     │  │  ├─ TermsMismatch         the terms do not say what the document says
+    │  │  ├─ SignatureRefused      a signature is malleated, or of another key or deployment
     │  │  ├─ ConsentKeyMismatch    the grant is not signed by the key that the terms name
     │  │  ├─ DeadlineExpired       signBy has passed
     │  │  ├─ DeadlineTooFar        signBy lies more than a day ahead
@@ -203,6 +204,10 @@ class NoticeUnknown(ConsentRefused):
 
 class TermsMismatch(ConsentRefused):
     """The terms do not say what the document says, member by member."""
+
+
+class SignatureRefused(ConsentRefused):
+    """A signature is malleated, or by another key, or made for another deployment."""
 
 
 class ConsentKeyMismatch(ConsentRefused):

@@ -1,0 +1,56 @@
+"""The process ``assent api``: builds the parts, serves them, and closes them."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from exchange import logs
+from exchange.api.app import create_app
+from exchange.settings import Settings
+from exchange.wiring import build
+
+_GRACE_SECONDS = 5
+
+
+def main(settings: Settings) -> int:
+    """Serve until a signal comes; returns the exit code.
+
+    That an address others can reach has TLS is a law of the settings themselves.
+
+    Raises:
+        SettingsError: there is no deployment yet.
+        StoreUnavailable, SchemaUnknown, VaultUnavailable: a part cannot be opened.
+    """
+    logs.set_up("api", level=settings.log_level)
+    exchange = build(settings)
+    try:
+        server = uvicorn.Server(server_config(settings, create_app(exchange)))
+        server.run()
+    finally:
+        exchange.close()
+    return 0 if server.started else 1
+
+
+def server_config(settings: Settings, app: object) -> uvicorn.Config:
+    """How uvicorn serves: bounded, without a line per request of its own, without its name."""
+    api = settings.api
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # uvicorn's own alias does not know FastAPI's class
+        host=api.host,
+        port=api.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        ssl_certfile=None if api.tls_cert is None else str(api.tls_cert),
+        ssl_keyfile=None if api.tls_key is None else str(api.tls_key),
+        limit_concurrency=1024,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        h11_max_incomplete_event_size=64 << 10,
+    )
