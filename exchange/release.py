@@ -1,7 +1,35 @@
 """Releases: begun once, streamed subject by subject, closed with a leaf (decision D4).
 
 The bytes themselves are in ``streaming``. Nothing is asked of another process inside a transaction.
-"""Streams releases and closes them."""
+"""
+
+from __future__ import annotations
+
+import logging
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from exchange import log as merkle_log
+from exchange.clock import Clock
+from exchange.documents import read_request
+from exchange.errors import Conflict, NotFound
+from exchange.gate import Access, Gate
+from exchange.keys.client import KeysClient
+from exchange.store import schema
+from exchange.store.database import Store
+from exchange.streaming import Outcome, Part, Plan, ReleaseStream
+from exchange.vault import Vault
+from ledger.commitment import parse_canonical
+from ledger.ids import OrgId, ReleaseId, SubjectId, handle
+from ledger.leaf import Kind
+from ledger.signing import to_hex
+
+log = logging.getLogger(__name__)
+
+
+class Releases:
+    """Begins releases and closes them."""
 
     def __init__(
         self, *, store: Store, gate: Gate, keys: KeysClient, vault: Vault, clock: Clock
