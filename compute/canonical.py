@@ -174,11 +174,11 @@ def _number(value: float) -> str:
 def _place(digits: str, point: int) -> str:
     """Digits with the decimal point after `point` of them; ECMAScript's four cases."""
     count = len(digits)
-    if count <= point <= 21:  # noqa: PLR2004 (the bounds of ECMA-262 Number::toString)
+    if count <= point <= 21:
         return digits + "0" * (point - count)
-    if 0 < point <= 21:  # noqa: PLR2004
+    if 0 < point <= 21:
         return digits[:point] + "." + digits[point:]
-    if -6 < point <= 0:  # noqa: PLR2004
+    if -6 < point <= 0:
         return "0." + "0" * -point + digits
     power = f"e{point - 1:+d}"
     return digits[0] + ("." + digits[1:] if count > 1 else "") + power

@@ -48,7 +48,7 @@ def predict(model: Model, rows: Array) -> Predictions:
     """
     rows = np.asarray(rows, dtype=np.float64)
     width = len(model.card.features)
-    if rows.ndim != 2 or rows.shape[1] != width:  # noqa: PLR2004
+    if rows.ndim != 2 or rows.shape[1] != width:
         raise InputMalformed(f"rows is a table of {width} columns")
     if not np.isfinite(rows).all():
         raise InputMalformed("a cell is missing or not finite")

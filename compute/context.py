@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tenseal as ts
-from tenseal import sealapi  # noqa: F401 (registers the types in which parameters are read back)
+from tenseal import sealapi
 
 from compute import canonical as cj
 from compute.errors import BudgetExhausted, CiphertextRefused, ContextRefused, InputMalformed
@@ -155,7 +155,7 @@ class KeyHolder:
                 where="key file",
             )
             if value["format"] != KEY_FORMAT or not isinstance(value["decryptions"], int):
-                raise InputMalformed("key file: unknown format")  # noqa: TRY301 (one way out, below)
+                raise InputMalformed("key file: unknown format")
             cj.from_hex(value["key"], _KEY_ID_BYTES)
         except InputMalformed as malformed:
             raise ContextRefused("format", str(malformed)) from None
@@ -191,7 +191,7 @@ def load_evaluator(data: bytes) -> EvaluatorContext:
             cj.parse_canonical(header), names=("format", "key", "parameters"), where="context"
         )
         if value["format"] != EVALUATOR_FORMAT or not isinstance(value["parameters"], str):
-            raise InputMalformed("context: unknown format")  # noqa: TRY301 (one way out, below)
+            raise InputMalformed("context: unknown format")
         cj.from_hex(value["key"], _KEY_ID_BYTES)
     except InputMalformed as malformed:
         raise ContextRefused("format", str(malformed)) from None
@@ -255,7 +255,7 @@ def _check_fields(body: bytes, chosen: Preset) -> None:
         public = unique_fields(part) if isinstance(part, bytes) else {}
     except InputMalformed as malformed:
         raise ContextRefused("format", str(malformed)) from None
-    if 3 in outer:  # noqa: PLR2004 (the private part; see above)
+    if 3 in outer:
         raise ContextRefused("secret-key", "a context on this side has no private part")
     if set(public) - {2, 3}:
         raise ContextRefused("keys", "a context on this side needs no evaluation keys")
@@ -312,9 +312,9 @@ def _check_tensor(body: bytes, width: int, batch: int, *, most: int) -> None:
         for number, value in read_fields(body):
             if number == 1 and isinstance(value, bytes):
                 shape += packed(value)
-            elif number == 2 and isinstance(value, bytes):  # noqa: PLR2004 (field numbers, above)
+            elif number == 2 and isinstance(value, bytes):
                 sizes.append(len(value))
-            elif number == 4 and isinstance(value, int):  # noqa: PLR2004
+            elif number == 4 and isinstance(value, int):
                 batches.append(value)
     except InputMalformed as malformed:
         raise CiphertextRefused("format", str(malformed)) from None

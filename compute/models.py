@@ -174,7 +174,7 @@ class ModelCard:
         try:
             parts = cj.fields(value, names=(*names, "threshold", "version"), where="card")
             if parts["format"] != CARD_FORMAT:
-                raise InputMalformed("card: unknown format")  # noqa: TRY301 (one way out, below)
+                raise InputMalformed("card: unknown format")
             calibration = parts["calibration"]
             return cls(
                 name=_text(parts["name"]),
@@ -263,7 +263,7 @@ def recognise(data: bytes) -> str:
         raise ModelRefused("size", f"a model has at most {MAX_MODEL_BYTES} bytes")
     # A safetensors header may begin like a pickle (0x80 0x02): its length comes first, in eight
     # bytes whose upper half is zero, and no pickle has a brace there.
-    if len(data) > 8 and data[4:8] == b"\0\0\0\0" and data[8:9] == b"{":  # noqa: PLR2004
+    if len(data) > 8 and data[4:8] == b"\0\0\0\0" and data[8:9] == b"{":
         (length,) = struct.unpack_from("<Q", data)
         if length > MAX_HEADER_BYTES or 8 + length > len(data):
             raise ModelRefused("header", "the safetensors header is longer than allowed")
@@ -335,7 +335,7 @@ def _read_json(data: bytes) -> dict[str, Array]:
         value = cj.fields(cj.parse_json(data), names=("layers",), where="weights")
         if not isinstance(value["layers"], list) or len(value["layers"]) > MAX_LAYERS:
             limit = f"weights: a list of at most {MAX_LAYERS} layers"
-            raise InputMalformed(limit)  # noqa: TRY301 (one way out, below)
+            raise InputMalformed(limit)
         tensors: dict[str, Array] = {}
         for index, layer in enumerate(value["layers"]):
             parts = cj.fields(layer, names=("weight", "bias"), where=f"layers[{index}]")
@@ -357,7 +357,7 @@ def _layers(tensors: dict[str, Array], card: ModelCard) -> tuple[Layer, ...]:
     width = len(card.features)
     for index in range(count):
         weight, bias = tensors[f"layers.{index}.weight"], tensors[f"layers.{index}.bias"]
-        if weight.ndim != 2 or weight.shape[1] != width or bias.shape != (weight.shape[0],):  # noqa: PLR2004
+        if weight.ndim != 2 or weight.shape[1] != width or bias.shape != (weight.shape[0],):
             raise ModelRefused("shape", f"layers.{index} does not take {width} inputs")
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ModelRefused("numbers", f"layers.{index} holds a number that is not finite")

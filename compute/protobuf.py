@@ -75,6 +75,6 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 (the high bit says that more follows)
+        if byte < 0x80:
             return value, position
     raise InputMalformed("message: a number is too long")

@@ -155,7 +155,7 @@ def _subjects(inputs: Inputs) -> Sequence[str]:
     if isinstance(inputs, EncryptedInputs):
         return parse_request(inputs.request).header.subjects
     rows, columns = inputs.rows, inputs.columns
-    if rows.ndim != 2 or rows.shape != (len(inputs.subjects), len(columns)):  # noqa: PLR2004
+    if rows.ndim != 2 or rows.shape != (len(inputs.subjects), len(columns)):
         raise InputMalformed("rows is a table with one row per subject and one column per name")
     if not 0 < len(rows) <= MAX_ROWS:
         raise InputMalformed(f"a job has 1 to {MAX_ROWS} rows")

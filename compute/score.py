@@ -47,5 +47,5 @@ def label(card: ModelCard, decision: int) -> str:
 
 
 def _check(card: ModelCard, outputs: Array) -> None:
-    if outputs.ndim != 2 or outputs.shape[1] != len(card.outputs):  # noqa: PLR2004
+    if outputs.ndim != 2 or outputs.shape[1] != len(card.outputs):
         raise InputMalformed(f"outputs: a table of {len(card.outputs)} columns")

@@ -152,7 +152,7 @@ def _backward(
 
 def _standardise(rows: Array, labels: Array, classes: int = 2) -> tuple[Array, Calibration]:
     """Standardised rows with a column of ones at the end, and the constants."""
-    if rows.ndim != 2 or labels.shape != (len(rows),) or len(rows) < 2:  # noqa: PLR2004
+    if rows.ndim != 2 or labels.shape != (len(rows),) or len(rows) < 2:
         raise InputMalformed("training: a table of rows and one label for each")
     if not np.isfinite(rows).all():
         raise InputMalformed("training: a cell is missing or not finite")
@@ -175,7 +175,7 @@ def _newton(
         hessian = (inputs * curvature[:, None]).T @ inputs + np.diag(ridge)
         step = np.linalg.solve(hessian, slope + ridge * theta)
         theta = theta - step
-        if np.abs(step).max() < 1e-10:  # noqa: PLR2004 (far below any digit that leaves)
+        if np.abs(step).max() < 1e-10:
             break
     return theta[None, :]
 

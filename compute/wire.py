@@ -133,7 +133,7 @@ class RequestHeader:
             calibration = Calibration.from_value(value["calibration"])
             if len(calibration.centre) != len(columns):
                 unequal = "calibration is not as long as the columns"
-                raise InputMalformed(unequal)  # noqa: TRY301 (one way out, below)
+                raise InputMalformed(unequal)
             return cls(
                 org=_text(value["org"]),
                 tenant=_text(value["tenant"]),
@@ -374,7 +374,7 @@ def _slots(value: object) -> tuple[Slot, ...]:
         raise InputMalformed("slots is a list of at least one [subject, consent]")
     slots = []
     for slot in value:
-        if not isinstance(slot, list) or len(slot) != 2:  # noqa: PLR2004
+        if not isinstance(slot, list) or len(slot) != 2:
             raise InputMalformed("a slot is [subject, consent]")
         slots.append((_hex(slot[0]), _hex(slot[1])))
     return tuple(slots)

@@ -138,7 +138,7 @@ def _check(
 ) -> None:
     if not 0 < len(columns) <= MAX_COLUMNS:
         raise InputMalformed(f"1 to {MAX_COLUMNS} columns")
-    if values.ndim != 2 or values.shape[1] != len(columns):  # noqa: PLR2004
+    if values.ndim != 2 or values.shape[1] != len(columns):
         raise InputMalformed(f"rows is a table of {len(columns)} columns")
     if not 0 < len(values) <= keyholder.preset.slots:
         raise InputMalformed(f"a request holds 1 to {keyholder.preset.slots} patients")
