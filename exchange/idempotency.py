@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from exchange.errors import (
@@ -188,14 +189,7 @@ def forget(conn: Connection, *, now_ms: int) -> int:
 
 
 def _insert_if_new(conn: Connection, row: Mapping[str, object]) -> bool:
-    if conn.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        statement: sa.sql.dml.Insert = (
-            postgresql.insert(idempotency).values(row).on_conflict_do_nothing()
-        )
-    else:
-        from sqlalchemy.dialects import sqlite
-
-        statement = sqlite.insert(idempotency).values(row).on_conflict_do_nothing()
-    return conn.execute(statement).rowcount == 1
+    # Both engines know ON CONFLICT DO NOTHING; a row comes back only where one was inserted.
+    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(idempotency).values(row).on_conflict_do_nothing()
+    return conn.execute(statement.returning(idempotency.c.key)).first() is not None
