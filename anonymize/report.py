@@ -27,8 +27,8 @@ RECALL: Mapping[Identifier, float] = MappingProxyType(
     dict.fromkeys(Identifier, 0.95)
     | {
         Identifier.NAME: 0.85,
-        Identifier.LOCATION: 0.85,
-        Identifier.FACILITY: 0.80,
+        Identifier.LOCATION: 0.70,
+        Identifier.FACILITY: 0.70,
         Identifier.DATE: 0.97,
         Identifier.EMAIL: 0.98,
         Identifier.SSN: 0.98,

@@ -42,6 +42,13 @@ def _named(match: regex.Match[str]) -> bool:
 
 PATTERNS = (
     Pattern(
+        r"(?<![\p{L}\d])(?:UCSF|UCLA|UCSD|NYU|MGH|BWH|BIDMC|UPMC|UNC|OHSU|UAB|UIC|USC|UW|Mayo|Johns Hopkins|Hopkins|"
+        r"Cedars[- ]Sinai|Mount Sinai|Kaiser(?: Permanente)?|Stanford|Massachusetts General|Mass General|"
+        r"Brigham(?: and Women's)?|Beth Israel|Cleveland Clinic|MD Anderson|Sloan[- ]Kettering|"
+        r"Baylor(?: Scott)?|Intermountain|Geisinger|Sutter|Providence|Dana[- ]Farber)(?:['\s&.\-]{1,3}\p{Lu}[\p{L}.']+){0,4}(?![\p{L}\d])",
+        LIKELY,
+    ),
+    Pattern(
         rf"(?<![\p{{L}}\d])(?P<v>\p{{Lu}}[\p{{L}}'.\-]*[\p{{L}}.](?:{_S}{_WORD}){{0,5}}{_S}(?:{_NOUN}|{_NOUN.upper()})(?:{_S}(?:of|at){_S}\p{{Lu}}[\p{{L}}'\-]+(?:{_S}\p{{Lu}}[\p{{L}}'\-]+)?)?)(?![\p{{L}}\d])",
         LIKELY,
         check=_named,

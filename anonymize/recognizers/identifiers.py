@@ -198,9 +198,10 @@ PATTERNS = (
     ),
     _labelled(
         Identifier.CODE,
-        r"accession|acc|case|specimen|sample|order|requisition|encounter|enc|visit|csn|har|study|subject|participant|trial|referral|prescription|rx|authorization|auth|pre-?auth(?:orization)?|confirmation|reference|tracking|ticket|barcode|employee|badge|student|report|document|docket|job|dictation|transcription|tissue|block|slide|donor|unos|bed|room|military|inmate|booking|file|image|exam",
+        r"accession|acc|case|site|specimen|sample|order|requisition|encounter|enc|visit|csn|har|study|subject|participant|trial|referral|prescription|rx|authorization|auth|pre-?auth(?:orization)?|confirmation|reference|tracking|ticket|barcode|employee|badge|student|report|document|docket|job|dictation|transcription|tissue|block|slide|donor|unos|bed|room|military|inmate|booking|file|image|exam",
         "acc",
         "case",
+        "site",
         "specimen",
         "sample",
         "order",

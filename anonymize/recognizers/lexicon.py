@@ -67,6 +67,8 @@ NOT_NAMES = frozenset(
 
 GIVEN_NAMES = frozenset(
     """
+    jack sam tom stan tim timmy dan ben matt mike nick andy ted ed ken ron don jon kate liz meg pam
+    hank walt anya bob bobby rob jeanie emilio fatima ahmed ali hassan mei wei raj ravi sanjay anil
     aaron abigail adam adrian agnes aidan aiden alan albert alejandro alex alexander alexandra
     alexis alfred alice alicia alison allison alyssa amanda amber amelia amy ana andrea andres
     andrew angela angelica anita ann anna anne annette anthony antonio arlene arnold arthur ashley
@@ -111,6 +113,19 @@ GIVEN_NAMES = frozenset(
     wendy wesley wilfred willard william willie wilma xavier yolanda yvette yvonne zachary zoe
     """.split()
 )
+
+CITIES = (
+    r"(?:New York City|New York|NYC|Los Angeles|Chicago|Houston|Philadelphia|San Antonio|San Diego|Dallas|"
+    r"San Jose|Austin|Jacksonville|Fort Worth|Indianapolis|San Francisco|Seattle|Denver|Boston|"
+    r"El Paso|Detroit|Nashville|Memphis|Portland|Oklahoma City|Las Vegas|Louisville|Baltimore|"
+    r"Milwaukee|Albuquerque|Tucson|Fresno|Sacramento|Kansas City|Atlanta|Omaha|Raleigh|Miami|"
+    r"Oakland|Minneapolis|Tulsa|Tampa|New Orleans|Cleveland|Honolulu|Anaheim|Cincinnati|Pittsburgh|"
+    r"St\. Louis|Saint Louis|St\. Paul|Orlando|Newark|Buffalo|Palo Alto|Salt Lake City|Brooklyn|"
+    r"Manhattan|Bronx|Queens|Rochester|Birmingham|Richmond|Spokane|Des Moines|Boise|Tacoma|"
+    r"Cambridge|Worcester|Providence|Hartford|New Haven|Charleston|Savannah|Toronto|Montreal|"
+    r"Vancouver|London|Paris|Berlin|Madrid|Rome|Mumbai|Delhi|Beijing|Shanghai|Tokyo|Mexico City)"
+)
+"""The largest cities of the US and some abroad, less those that are everyday words or names."""
 
 STATES = (
     r"(?:Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|"

@@ -77,7 +77,9 @@ def _all_name(match: regex.Match[str]) -> bool:
 
 def _given(match: regex.Match[str]) -> bool:
     words = _words(match.group("v"))
-    return words[0].rstrip("0123456789") in GIVEN_NAMES and words[-1] not in NOT_NAMES
+    return words[0].rstrip("0123456789") in GIVEN_NAMES and (
+        len(words[-1]) == 1 or words[-1] not in NOT_NAMES
+    )
 
 
 def _stop(pattern: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import regex
 
 from anonymize.profile import Identifier
-from anonymize.recognizers.lexicon import NOT_NAMES, STATE_CODES, STATES
+from anonymize.recognizers.lexicon import CITIES, NOT_NAMES, STATE_CODES, STATES
 from anonymize.recognizers.pattern import LIKELY, STRONG, Pattern, PatternFamily
 
 _S = r"[^\S\n]"
@@ -40,6 +40,10 @@ def _street(match: regex.Match[str]) -> bool:
 
 
 PATTERNS = (
+    Pattern(
+        rf"(?<![\p{{L}}\d]){CITIES}(?:{_S}(?i:clinic|office|campus|hospital|area|branch))?(?![\p{{L}}\d])",
+        LIKELY,
+    ),
     Pattern(
         rf"(?<![\p{{L}}\d.,/\-])(?P<v>\d{{1,6}}(?:-\d{{1,4}})?[A-Z]?{_S}{{1,2}}(?:(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.?{_S})?"
         rf"(?:(?:\p{{Lu}}[\p{{L}}'.\-]*\d{{0,4}}|\d{{1,3}}(?:st|nd|rd|th|ST|ND|RD|TH)){_S}{{1,2}}){{1,4}}(?i:{_SUFFIX})\b\.?(?:{_S}(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\b\.?)?{_UNIT})",
