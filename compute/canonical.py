@@ -172,7 +172,7 @@ def _number(value: float) -> str:
 
 
 def _place(digits: str, point: int) -> str:
-    """Digits with the decimal point after `point` of them; ECMAScript's four cases."""
+    """Digits with the point after `point` of them: the four cases of ECMA-262 Number::toString."""
     count = len(digits)
     if count <= point <= 21:
         return digits + "0" * (point - count)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tenseal as ts
-from tenseal import sealapi
+from tenseal import sealapi  # noqa: F401 (registers the types that parameters are read as)
 
 from compute import canonical as cj
 from compute.errors import BudgetExhausted, CiphertextRefused, ContextRefused, InputMalformed
