@@ -5,7 +5,8 @@ patients, data keys, HTTP, databases. This package imports no other package of t
 auditor can install it alone and verify a past decision offline.
 
 Map: ``ids``, ``datause``, ``consent`` are the words; ``policy`` the only rules; ``commitment``,
-``signing``, ``leaf``, ``merkle`` and ``history`` the record; ``bundle`` and ``verify`` the proof;
-``interface``, ``memory``, ``chain``, ``follow``, ``node``, ``abi`` and ``build`` the chain;
+``messages``, ``terms``, ``signing``, ``leaf``, ``history`` and ``merkle`` the record; ``bundle``,
+``trust``, ``evidence``, ``delivery`` and ``verify`` the proof, ``vectors`` what other
+implementations must meet; ``interface``, ``memory``, ``chain`` and their neighbours the chain;
 ``errors`` every way in which it cannot answer.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import calendar
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -43,29 +44,53 @@ def _sort_key(key: str) -> bytes:
     return key.encode("utf-16-be")
 
 
-def _ordered(value: object, depth: int) -> object:
-    """Check one value and return it with the keys of every object in canonical order."""
-    if value is None or value is True or value is False or type(value) is str:
-        return value
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), sort_keys=True
+)
+_UNSORTED = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
+
+
+def _plain(value: object, depth: int) -> bool:
+    """Check one value; True where the encoder's own sorting of keys is the canonical one.
+
+    ASCII keys sort alike by code unit and by character, which is the common case.
+    """
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
     if type(value) is int:
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
             raise MalformedValue("an integer of 2^53 or more cannot be canonical JSON")
-        return value
+        return True
     if depth >= MAX_DEPTH:
         raise MalformedValue(f"JSON nested deeper than {MAX_DEPTH}")
+    plain = True
     if isinstance(value, (list, tuple)):
-        return [_ordered(item, depth + 1) for item in value]
+        for item in value:
+            plain &= _plain(item, depth + 1)
+        return plain
     if isinstance(value, Mapping):
-        for key in value:
+        plain = kind is dict
+        for key, item in value.items():
             if not isinstance(key, str):
                 raise MalformedValue("a JSON key must be a string")
-        # ASCII keys sort alike by code unit and by character, which is the common case.
-        plain = all(key.isascii() for key in value)
-        keys = sorted(value) if plain else sorted(value, key=_sort_key)
-        return {key: _ordered(value[key], depth + 1) for key in keys}
+            plain &= key.isascii()
+            plain &= _plain(item, depth + 1)
+        return plain
     if isinstance(value, str):
-        return str.__str__(value)
-    raise MalformedValue(f"{type(value).__name__} cannot be canonical JSON")
+        return True
+    raise MalformedValue(f"{kind.__name__} cannot be canonical JSON")
+
+
+def _ordered(value: object) -> object:
+    """Return a checked value with the keys of every object in canonical order."""
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _ordered(value[key]) for key in sorted(value, key=_sort_key)}
+    return value
 
 
 def canonical(value: object) -> bytes:
@@ -75,8 +100,9 @@ def canonical(value: object) -> bytes:
     nesting.
     """
     try:
-        text = json.dumps(_ordered(value, 0), ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8")
+        if _plain(value, 0):
+            return _ENCODER.encode(value).encode("utf-8")
+        return _UNSORTED.encode(_ordered(value)).encode("utf-8")
     except UnicodeEncodeError:
         raise MalformedValue("a lone surrogate cannot be canonical JSON") from None
 
@@ -85,17 +111,35 @@ def _refuse(_: str) -> NoReturn:
     raise MalformedValue("a fraction, NaN or Infinity cannot be canonical JSON")
 
 
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def require_shallow(data: bytes) -> None:
+    """Raise MalformedValue for deep nesting, before the decoder recurses.
+
+    A library that raises the interpreter's recursion limit would turn the decoder's own
+    RecursionError into a crash of the process.
+    """
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise MalformedValue(f"JSON nested deeper than {MAX_DEPTH}")
+
+
 def parse_canonical(data: bytes) -> object:
     """Read canonical JSON, and nothing else: any other spelling of the same value is refused.
 
     Raises MalformedValue (also for duplicate keys, invalid UTF-8, floats and deep nesting).
     """
+    require_shallow(data)
     try:
         value: object = json.loads(
             data.decode("utf-8"), parse_float=_refuse, parse_constant=_refuse
         )
-    except RecursionError:
-        raise MalformedValue(f"JSON nested deeper than {MAX_DEPTH}") from None
     except ValueError:
         raise MalformedValue("not JSON") from None
     # Duplicate keys, blanks, escapes and key order all show as a difference here.

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ledger.errors import LedgerError, TrustInvalid
+from ledger.commitment import require_shallow
+from ledger.errors import LedgerError, MalformedValue, TrustInvalid
 from ledger.ids import ConsentId, OrgId
 from ledger.messages import Domain, from_hex
 
@@ -171,8 +172,9 @@ def parse(value: object) -> Trust:
 def parse_bytes(data: bytes) -> Trust:
     """Read a trust file. Raises TrustInvalid (step 0)."""
     try:
+        require_shallow(data)
         value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError):
+    except (ValueError, MalformedValue):
         raise TrustInvalid("the trust file is not JSON", step=_STEP) from None
     return parse(value)
 

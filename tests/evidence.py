@@ -426,12 +426,10 @@ class World:
             "deployment": to_hex(self.domain.deployment_id),
             "chainId": 31337,
             "genesisHash": hash_,
-            "addresses": {
-                name: "0x" + "66" * 20 for name in ("ConsentLedger", "Participants", "AuditAnchor")
-            },
-            "codeHashes": {
-                name: hash_ for name in ("ConsentLedger", "Participants", "AuditAnchor")
-            },
+            "addresses": dict.fromkeys(
+                ("ConsentLedger", "Participants", "AuditAnchor"), "0x" + "66" * 20
+            ),
+            "codeHashes": dict.fromkeys(("ConsentLedger", "Participants", "AuditAnchor"), hash_),
             "head": {"number": 9, "hash": hash_},
             "exchange": to_hex(self.exchange.address),
             "participants": [
