@@ -282,7 +282,7 @@ def _bundle(value: object) -> AuditBundle:
         raise _fail(f"the bundle's version is not {VERSION}")
     found = _object(value, _BUNDLE, "the bundle")
     kind = found["kind"]
-    if kind != "release" and kind != "job":
+    if kind != "release" and kind != "job":  # noqa: PLR1714 (mypy narrows this form)
         raise _fail("the bundle's kind is neither release nor job")
     text = found["id"]
     if not isinstance(text, str):

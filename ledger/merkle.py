@@ -121,7 +121,7 @@ def verify_inclusion(
         raise InclusionInvalid("the proof does not lead to the root")
 
 
-def verify_consistency(  # noqa: C901 (the RFC's algorithm, step by step)
+def verify_consistency(
     first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> None:
     """Raise InclusionInvalid unless the first tree is a prefix of the second.

@@ -220,7 +220,7 @@ def _objects(consent: Consent, request: AccessRequest, now: int) -> bool:
     )
 
 
-def _failure(  # noqa: PLR0911 (one return per reason reads as the list it is)
+def _failure(
     consent: Consent,
     request: AccessRequest,
     category: str,

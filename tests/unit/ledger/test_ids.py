@@ -58,7 +58,7 @@ def test_a_malformed_id_echoes_at_most_twelve_characters():
 
 def test_kinds_of_ids_are_not_each_other_but_order_among_themselves():
     assert DatasetId(bytes(16)) != ReleaseId(bytes(16))
-    assert sorted([JobId(b"\x02" * 16), JobId(b"\x01" * 16)])[0].raw[0] == 1
+    assert min([JobId(b"\x02" * 16), JobId(b"\x01" * 16)]).raw[0] == 1
     assert len({OrgId(bytes(8)), OrgId(bytes(8))}) == 1
     with pytest.raises(TypeError):
         sorted([DatasetId(bytes(16)), ReleaseId(bytes(16))])
