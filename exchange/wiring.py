@@ -16,9 +16,7 @@ from exchange.disclosures import Disclosures
 from exchange.enrolment import Enrolment
 from exchange.gate import Gate
 from exchange.jobs import Jobs
-from exchange.jobs import Jobs
 from exchange.keys.client import KeysClient
-from exchange.models import Models
 from exchange.models import Models
 from exchange.notice import Notices, load_notices
 from exchange.release import Releases

@@ -25,7 +25,8 @@ from joserfc.jwk import ECKey
 from exchange import log
 from exchange.api.app import create_app
 from exchange.documents import CARD_DOMAIN, CARD_KIND
-from exchange.keys.process import KeysProcess, KeysServer
+from exchange.keys.process import KeysProcess
+from exchange.keys.server import KeysServer
 from exchange.patient.client import Patient
 from exchange.settings import load_settings
 from exchange.store import schema
@@ -147,7 +148,7 @@ class Served:
         self.exchange.close()
 
     def start_keys(self) -> None:
-        self.server = KeysServer(self.process, self.settings.keys_socket)
+        self.server = KeysServer(self.process.answer, self.settings.keys_socket)
         self._thread = threading.Thread(target=self.server.serve, daemon=True)
         self._thread.start()
 

@@ -25,6 +25,7 @@ from exchange.api import (
     jobs,
     models,
     problems,
+    releases,
 )
 from exchange.api.door import Door, Metrics
 from exchange.wiring import Exchange
@@ -41,6 +42,7 @@ _ROUTERS: Final = (
     access.router,
     jobs.router,
     models.router,
+    releases.router,
 )
 
 

@@ -139,6 +139,8 @@ TABLE: Final[dict[str, Row]] = {
     ),
     "exchange.SandboxLost": Row(503, "sandbox-lost", _AGAIN),
     "exchange.SettingsError": Row(500, "settings", OPERATOR),
+    # What a client of ours was told by an exchange; a door never raises it.
+    "exchange.Problem": Row(502, "problem-elsewhere", OPERATOR),
     # ledger
     "ledger.LedgerError": Row(500, "ledger", OPERATOR),
     "ledger.MalformedValue": Row(400, "malformed-value", "send it in the documented form"),

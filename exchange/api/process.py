@@ -24,6 +24,7 @@ def main(settings: Settings) -> int:
     logs.set_up("api", level=settings.log_level)
     exchange = build(settings)
     try:
+        exchange.releases.close_interrupted()
         server = uvicorn.Server(server_config(settings, create_app(exchange)))
         server.run()
     finally:

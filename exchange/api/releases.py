@@ -40,6 +40,7 @@ class ReleaseResponse(StreamingResponse):
 @router.get(
     "/{release}/content",
     operation_id="release_content",
+    status_code=200,
     response_class=ReleaseResponse,
     responses={200: {"content": {MEDIA_TYPE: {}}, "description": "The release stream, once"}},
 )
