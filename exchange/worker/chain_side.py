@@ -1,0 +1,445 @@
+"""The worker's side of the chain: promises handed in, events followed, checkpoints anchored.
+
+Three things, each safe to repeat at any moment (walk A of the house, step 5):
+
+1. *hand in*: the outbox's promises, never two of one subject in one block; what the contract skips because
+   it holds it already is settled, what it will never take is reported;
+2. *follow*: what the chain recorded becomes a leaf and makes a permit active, in the transaction that
+   moves the cursor;
+3. *anchor*: the log's head, signed by ``keys``, becomes a promise like the others.
+
+Blocks that were seen and are gone mean that the chain lost its tail or everything: the contracts are
+brought back to the same addresses and every promise is handed in again (decision D1).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from exchange import log as merkle
+from exchange import outbox
+from exchange.clock import Clock
+from exchange.deployment import Deployment
+from exchange.errors import ExchangeError
+from exchange.keys.client import KeysClient
+from exchange.outbox import Promise
+from exchange.store import schema
+from exchange.store.database import Store
+from ledger.chain import ChainLedger
+from ledger.commitment import canonical, parse_canonical
+from ledger.deploy import Deployment as OnChain
+from ledger.deploy import deploy
+from ledger.errors import LedgerError, Reverted, WrongChain
+from ledger.follow import Cursor, Follower, FollowResult
+from ledger.ids import ConsentId, SubjectId
+from ledger.interface import ChainEvent, GrantItem, Head, WithdrawItem
+from ledger.leaf import Kind
+from ledger.messages import from_hex
+from ledger.signing import Key
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 1000
+_LOOK_SECONDS = 0.1
+#: How often an unchanged head is noted, so that the gate knows that the node answers.
+_ANSWERED_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.0
+#: A promise handed in this long ago and not recorded is handed in again.
+_AGAIN_MS = 20_000
+_NEVER = "NotTheConsentKey"
+
+
+class ChainSide:
+    """One worker's chain. ``relayer`` holds no authority over consents: it pays for the carriage."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keys: KeysClient,
+        clock: Clock,
+        deployment: Deployment,
+        rpc_url: str,
+        relayer: Key,
+        anchor_seconds: float,
+        confirmations: int,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._deployment = deployment
+        self._rpc_url = rpc_url
+        self._relayer = relayer
+        self._anchor_seconds = anchor_seconds
+        self._expected = OnChain.from_json(
+            {
+                "deployment": "0x" + deployment.id.hex(),
+                "chainId": deployment.chain_id,
+                "genesisHash": deployment.genesis_hash,
+                "addresses": deployment.addresses,
+                "codeHashes": deployment.code_hashes,
+                "block": 0,
+            }
+        )
+        self._ledger = ChainLedger.of(rpc_url, self._expected, relayer)
+        self._follower = Follower(self._ledger, self._cursor, confirmations=confirmations)
+        self._writing = threading.Lock()
+        self._checked = False
+        self._noted = 0.0
+
+    def close(self) -> None:
+        """Close the connections to the node."""
+        self._ledger.close()
+
+    def hand_in_loop(self, stopping: threading.Event) -> None:
+        """Hand promises in until ``stopping`` is set."""
+        self._loop(stopping, self.hand_in, "handing in failed")
+
+    def follow_loop(self, stopping: threading.Event) -> None:
+        """Follow the chain until ``stopping`` is set."""
+        self._loop(stopping, self.follow, "following failed")
+
+    def anchor_loop(self, stopping: threading.Event) -> None:
+        """Sign and promise checkpoints until ``stopping`` is set."""
+        while not stopping.wait(self._anchor_seconds):
+            try:
+                self.checkpoint()
+            except (ExchangeError, LedgerError) as error:
+                _log.warning("no checkpoint", extra={"error": type(error).__name__})
+
+    def _loop(self, stopping: threading.Event, step: Any, what: str) -> None:
+        while not stopping.wait(_LOOK_SECONDS):
+            try:
+                while step() and not stopping.is_set():
+                    pass
+            except (ExchangeError, LedgerError, sa.exc.SQLAlchemyError) as error:
+                _log.warning(what, extra={"error": type(error).__name__})
+                stopping.wait(_PATIENCE_SECONDS)
+
+    # Handing in ----------------------------------------------------------------------------
+
+    def hand_in(self) -> bool:
+        """Hand in what waits; whether there may be more.
+
+        Raises:
+            ChainError: the node did not answer, or not as expected; nothing is lost.
+        """
+        now = self._clock.now_ms()
+        with self._store.reading() as conn:
+            promises = outbox.pending(conn, _BATCH)
+            stuck = conn.execute(
+                sa.select(sa.func.count())
+                .select_from(schema.outbox)
+                .where(schema.outbox.c.status == "sent", schema.outbox.c.sent_ms < now - _AGAIN_MS)
+            ).scalar_one()
+        if stuck:
+            self._store.transact(lambda conn: outbox.retry(conn, sent_before_ms=now - _AGAIN_MS))
+        if not promises:
+            return False
+        with self._writing:
+            self._require_identity()
+            grants = [one for one in promises if one.verb == "grant"]
+            withdrawals = [one for one in promises if one.verb == "withdraw"]
+            others = [one for one in promises if one.verb not in ("grant", "withdraw")]
+            if grants:
+                self._batch(grants, self._ledger.grant([_item(one, GrantItem) for one in grants]))
+            if withdrawals:
+                items = [_item(one, WithdrawItem) for one in withdrawals]
+                self._batch(withdrawals, self._ledger.withdraw(items))
+            for promise in others:
+                self._single(promise)
+        return len(promises) == _BATCH
+
+    def _batch(self, promises: Sequence[Promise], submission: Any) -> None:
+        """Note what was handed in; settle what the contract skipped."""
+        by_id = {one.consent.raw: one for one in promises if one.consent is not None}
+        never = [by_id[one.id] for one in submission.rejected if one.reason == _NEVER]
+        held = [
+            by_id[one.id].consent for one in submission.rejected
+            if one.reason != _NEVER and one.id in by_id
+        ]  # fmt: skip
+        now = self._clock.now_ms()
+        verb = promises[0].verb
+
+        def work(conn: Connection) -> None:
+            outbox.mark_sent(conn, [one.id for one in promises], at_ms=now)
+            settled = [one for one in held if one is not None and self._seen(conn, one, verb)]
+            outbox.mark_recorded(conn, settled, verb="grant" if verb == "grant" else "withdraw")
+            outbox.mark_kept(conn, [one.id for one in never])
+
+        self._store.transact(work)
+        for promise in never:
+            # The door verified this signature: only a changed row or another contract explains it.
+            _log.error("the chain refused a consent key", extra={"outbox": promise.id})
+
+    @staticmethod
+    def _seen(conn: Connection, consent: ConsentId, verb: str) -> bool:
+        """Whether the follower has seen the chain hold it; if not, its event is still to come."""
+        row = conn.execute(
+            sa.select(schema.consents.c.recorded_leaf, schema.consents.c.ended_leaf).where(
+                schema.consents.c.consent_id == consent.hex
+            )
+        ).one_or_none()
+        if row is None:
+            return False
+        return row.recorded_leaf is not None if verb == "grant" else row.ended_leaf is not None
+
+    def _single(self, promise: Promise) -> None:
+        payload = promise.payload
+        try:
+            match promise.verb:
+                case "anchor":
+                    self._ledger.anchor(
+                        int(payload["size"]),
+                        from_hex(payload["root"], 32),
+                        from_hex(payload["signature"], 64),
+                    )
+                case "admit":
+                    signatures = [from_hex(one, 64) for one in payload["signatures"]]
+                    self._ledger.admit(from_hex(payload["participant"], 20), signatures)
+                case _:
+                    _log.error("a promise of an unknown kind", extra={"outbox": promise.id})
+                    return
+        except Reverted as reverted:
+            # A smaller checkpoint than the chain's, or a member admitted already: moot, not lost.
+            _log.info("moot", extra={"outbox": promise.id, "reason": reverted.name})
+            self._store.transact(lambda conn: outbox.mark_kept(conn, [promise.id]))
+            return
+        now = self._clock.now_ms()
+        self._store.transact(lambda conn: outbox.mark_sent(conn, [promise.id], at_ms=now))
+
+    # Following -----------------------------------------------------------------------------
+
+    def follow(self) -> bool:
+        """Look at the chain once; whether there is more to see.
+
+        Raises:
+            ChainError: the node did not answer, or it is another chain.
+        """
+        result = self._follower.poll()
+        if result.rewound_to is not None:
+            self._refill(result.rewound_to)
+        noted = time.monotonic()
+        if not result.events and result.rewound_to is None:
+            if noted - self._noted < _ANSWERED_SECONDS and result.cursor == self._cursor():
+                return False
+        self._store.transact(lambda conn: self._record(conn, result))
+        self._noted = noted
+        return result.more
+
+    def _refill(self, rewound_to: int) -> None:
+        """The chain lost blocks: bring the contracts back and hand in again what was in them."""
+        _log.warning("the chain lost blocks", extra={"block": rewound_to})
+        with self._writing:
+            self._checked = False
+            self._require_identity()
+        self._store.transact(outbox.reset_all)
+
+    def _require_identity(self) -> None:
+        """The right chain with our contracts on it; contracts that are gone are deployed again.
+
+        Raises:
+            WrongChain: another chain, or other code at our addresses: nothing is handed in there.
+        """
+        if self._checked:
+            return
+        try:
+            self._ledger.connect()
+        except WrongChain:
+            self._redeploy()
+        self._checked = True
+
+    def _redeploy(self) -> None:
+        genesis = self._ledger.head_at(0)
+        if genesis is None or genesis.hash != self._expected.genesis_hash:
+            raise WrongChain("the node's genesis block is not this deployment's")
+        founders = [from_hex(one["card"]["address"], 20) for one in self._deployment.founders]
+        found = deploy(
+            self._rpc_url,
+            self._deployment.id,
+            founders,
+            self._deployment.exchange,
+            self._relayer,
+        )
+        if dict(found.addresses) != dict(self._expected.addresses):
+            raise WrongChain("the contracts came to other addresses")
+        self._ledger.connect()
+
+    def _cursor(self) -> Cursor | None:
+        with self._store.reading() as conn:
+            row = conn.execute(sa.select(schema.chain_cursor)).mappings().one_or_none()
+        if row is None:
+            return None
+        history = parse_canonical(row["history"].encode())
+        return Cursor(
+            row["number"],
+            bytes.fromhex(row["hash"][2:]),
+            tuple(Head(number, bytes.fromhex(text[2:])) for number, text in history),  # type: ignore[union-attr]  # we wrote it
+        )
+
+    def _record(self, conn: Connection, result: FollowResult) -> None:
+        merkle.lock_head(conn)
+        granted = [event for event in result.events if event.kind == "granted"]
+        withdrawn = [event for event in result.events if event.kind == "withdrawn"]
+        self._record_grants(conn, granted)
+        self._record_withdrawals(conn, withdrawn)
+        for event in result.events:
+            if event.kind == "checkpoint" and event.size is not None:
+                outbox.mark_anchored(conn, event.size)
+                self._record_anchor(conn, event)
+            elif event.kind == "participant":
+                self._record_participant(conn, event)
+        cursor = result.cursor
+        values = {
+            "number": cursor.number,
+            "hash": "0x" + cursor.hash.hex(),
+            "history": canonical(
+                [[head.number, "0x" + head.hash.hex()] for head in cursor.history]
+            ).decode(),
+            "answered_ms": self._clock.now_ms(),
+        }
+        table = schema.chain_cursor
+        if conn.execute(sa.update(table).where(table.c.id == 1).values(values)).rowcount == 0:
+            conn.execute(sa.insert(table), {"id": 1, **values})
+
+    def _record_grants(self, conn: Connection, events: Sequence[ChainEvent]) -> None:
+        """A permit becomes active with its record; what was active or ended stays so."""
+        rows = _rows(conn, [event.id for event in events])
+        now = self._clock.now_ms()
+        new = [event for event in events if _unrecorded(rows.get("0x" + event.id.hex()))]
+        entries = merkle.append_many(conn, [_recorded(event, rows) for event in new], now)
+        table = schema.consents
+        for event, entry in zip(new, entries, strict=True):
+            row = rows["0x" + event.id.hex()]
+            status = "active" if row["status"] == "draft" else row["status"]
+            conn.execute(
+                sa.update(table)
+                .where(table.c.consent_id == row["consent_id"])
+                .values(
+                    status=status,
+                    recorded_leaf=entry.index,
+                    recorded_block=event.block_number,
+                    final=True,
+                )
+            )
+        outbox.mark_recorded(conn, [ConsentId(event.id) for event in events], verb="grant")
+
+    def _record_withdrawals(self, conn: Connection, events: Sequence[ChainEvent]) -> None:
+        """A lifted objection ends with its record, a leaf of its own; a permit had ended before."""
+        table = schema.consents
+        rows = _rows(conn, [event.id for event in events])
+        lifted = [
+            event
+            for event in events
+            if (row := rows.get("0x" + event.id.hex())) is not None
+            and row["decision"] == "deny"
+            and row["status"] == "active"
+            and row["ended_leaf"] is not None
+        ]
+        merkle.append_many(conn, [_recorded(event, rows) for event in lifted], self._clock.now_ms())
+        for event in lifted:
+            conn.execute(
+                sa.update(table)
+                .where(table.c.consent_id == "0x" + event.id.hex())
+                .values(status="inactive")
+            )
+        outbox.mark_recorded(conn, [ConsentId(event.id) for event in events], verb="withdraw")
+
+    @staticmethod
+    def _record_anchor(conn: Connection, event: ChainEvent) -> None:
+        table = schema.checkpoints
+        conn.execute(
+            sa.update(table)
+            .where(table.c.size == event.size)
+            .values(status="anchored", tx="0x" + event.tx_hash.hex(), block=event.block_number)
+        )
+
+    @staticmethod
+    def _record_participant(conn: Connection, event: ChainEvent) -> None:
+        """An admission is kept once the chain says so."""
+        if event.change != "admitted" or event.participant is None:
+            return
+        wanted = "0x" + event.participant.hex()
+        rows = conn.execute(
+            sa.select(schema.outbox.c.id, schema.outbox.c.payload).where(
+                schema.outbox.c.verb == "admit", schema.outbox.c.status != "recorded"
+            )
+        ).all()
+        kept = []
+        for row in rows:
+            payload = parse_canonical(row.payload.encode())
+            if isinstance(payload, dict) and payload.get("participant") == wanted:
+                kept.append(row.id)
+        outbox.mark_kept(conn, kept)
+
+    # Anchoring -----------------------------------------------------------------------------
+
+    def checkpoint(self) -> bool:
+        """Sign the log's head and promise to anchor it; whether there was anything new.
+
+        Raises:
+            KeysUnavailable, KeysRefused: no signature, no checkpoint.
+        """
+        with self._store.reading() as conn:
+            size, root = merkle.head(conn)
+            newest = merkle.list_checkpoints(conn, limit=1)
+        if size == 0 or (newest and newest[0].size >= size):
+            return False
+        signed = self._keys.sign_checkpoint(size, root)
+        now = self._clock.now_ms()
+
+        def work(conn: Connection) -> None:
+            known = merkle.list_checkpoints(conn, limit=1)
+            if known and known[0].size >= size:
+                return
+            merkle.add_checkpoint(conn, size=size, root=root, signature=signed.signature, at_ms=now)
+            outbox.promise_anchor(conn, size=size, root=root, signature=signed.signature, at_ms=now)
+
+        self._store.transact(work)
+        return True
+
+
+def _item(promise: Promise, kind: type[GrantItem] | type[WithdrawItem]) -> Any:
+    payload = promise.payload
+    return kind(
+        from_hex(payload["consentKey"], 20),
+        from_hex(payload["commitment"], 32),
+        int(payload["untilDay"]),
+        from_hex(payload["signature"], 64),
+    )
+
+
+def _rows(conn: Connection, ids: Sequence[bytes]) -> dict[str, Any]:
+    table = schema.consents
+    found: dict[str, Any] = {}
+    texts = ["0x" + one.hex() for one in ids]
+    for start in range(0, len(texts), merkle.CHUNK):
+        chunk = texts[start : start + merkle.CHUNK]
+        for row in conn.execute(sa.select(table).where(table.c.consent_id.in_(chunk))).mappings():
+            found[row["consent_id"]] = row
+    return found
+
+
+def _recorded(event: ChainEvent, rows: dict[str, Any]) -> merkle.Draft:
+    """The leaf that says that the chain holds a message about this consent."""
+    return merkle.Draft(
+        Kind.CONSENT_RECORDED,
+        {
+            "block": event.block_number,
+            "blockHash": "0x" + event.block_hash.hex(),
+            "transaction": "0x" + event.tx_hash.hex(),
+        },
+        SubjectId.parse(rows["0x" + event.id.hex()]["subject"]),
+        ConsentId(event.id),
+    )
+
+
+def _unrecorded(row: Any) -> bool:
+    return row is not None and row["recorded_leaf"] is None
