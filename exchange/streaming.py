@@ -29,7 +29,7 @@ from ledger.signing import to_hex
 
 log = logging.getLogger(__name__)
 
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 512 << 10
 """Most bytes between two looks at the store."""
 GROUP_SUBJECTS = 16
 """Subjects ruled on together; they leave in one piece, right after the ruling."""

@@ -11,6 +11,7 @@ Reasons: ``enrolment``, ``consent-differs``, ``consent-signature``, ``withdrawn`
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,7 +26,6 @@ from exchange.keys.pins import Pins
 from exchange.keys.records import BATCH, Record, read_records
 from exchange.store import schema
 from exchange.store.consents import document_columns
-from ledger.commitment import parse_canonical
 from ledger.consent import Decision, ParsedDocument
 from ledger.errors import LedgerError, SignatureInvalid
 from ledger.ids import ConsentId, SubjectId, handle
@@ -194,12 +194,12 @@ class Evidence:
             if refused:
                 return False
             row = self._consent_rows(conn, {subject: (ConsentId.parse(consent),)})
-            terms = Terms.from_json(parse_canonical(row[ConsentId.parse(consent)].terms.encode()))
+            terms = Terms.from_json(json.loads(row[ConsentId.parse(consent)].terms))
             if terms.consent_id().hex != consent:
                 return False
             signature = from_hex(body["lift"], 64)
             verify(Lift(terms.commitment()), signature, self._identities[subject], self._domain)
-        except (LedgerError, KeysRefused, KeyError):
+        except (LedgerError, KeysRefused, KeyError, ValueError):
             return False
         return True
 
@@ -306,7 +306,7 @@ class Evidence:
                     continue
                 try:
                     parsed = _as_signed(row)
-                except (_Unproved, LedgerError):
+                except (_Unproved, LedgerError, ValueError):
                     continue
                 if parsed.decision is Decision.DENY:
                     standing.add(row.consent_id)
@@ -366,7 +366,7 @@ class Evidence:
         parsed = _as_signed(row)
         if parsed.decision is not Decision.PERMIT or granted is None or recorded is None:
             raise _Unproved("consent-differs")
-        terms = Terms.from_json(parse_canonical(row.terms.encode()))
+        terms = Terms.from_json(json.loads(row.terms))
         if terms.subject != subject or terms.consent_id() != consent:
             raise _Unproved("consent-differs")
         body = granted.told(Kind.CONSENT_GRANTED)
@@ -396,8 +396,9 @@ def _as_signed(row: Any) -> ParsedDocument:
 
     Raises LedgerError or _Unproved.
     """
-    document = parse_canonical(row.document.encode())
-    terms = Terms.from_json(parse_canonical(row.terms.encode()))
+    # Both are hashed again in their canonical spelling, so the stored one does not matter.
+    document = json.loads(row.document)
+    terms = Terms.from_json(json.loads(row.terms))
     if not isinstance(document, dict):
         raise _Unproved("consent-differs")
     parsed = check_terms(terms, document)
