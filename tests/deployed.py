@@ -319,7 +319,7 @@ class Deployed:
             lines = b"".join(canonical(record) + b"\n" for record in self.plain[subject])
             context = sealing.PartContext(self.publisher.org, self.dataset, 1, subject)
             parts[subject] = sealing.seal_part(keys[subject], context, lines)
-        self.parts = parts
+        self.blobs = parts
         sealed = sealing.seal_key_list(keys_key, dataset=self.dataset, version=1, keys=keys)
         manifest = self.manifest(parts, sha256(sealed))
         signature = sign_document(self.publisher.key, MANIFEST_KIND, manifest, self.domain)

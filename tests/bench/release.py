@@ -85,8 +85,8 @@ def copied(house, folder):
     """Seconds to copy the same sealed bytes to another file, synced."""
     begun = time.perf_counter()
     with (folder / "copy").open("wb") as file:
-        for subject in sorted(house.parts):
-            file.write(house.parts[subject])
+        for subject in sorted(house.blobs):
+            file.write(house.blobs[subject])
         file.flush()
         os.fsync(file.fileno())
     return time.perf_counter() - begun
