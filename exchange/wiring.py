@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exchange.access import Requests
+from exchange.audit import Audit
 from exchange.catalogue import Catalogue
 from exchange.clock import Clock, SystemClock
 from exchange.consents import Consents
@@ -47,6 +48,7 @@ class Exchange:
     releases: Releases
     jobs: Jobs
     models: Models
+    audit: Audit
 
     def close(self) -> None:
         """Finish the waiting writes and let go of everything. Repeating it does nothing."""
@@ -90,6 +92,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Exchange:
             releases=Releases(store=store, gate=gate, keys=keys, vault=vault, clock=clock),
             jobs=Jobs(store, gate, vault, domain, clock),
             models=Models(store, vault, domain, clock),
+            audit=Audit(store, deployment),
         )
     except BaseException:
         store.close()

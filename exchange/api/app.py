@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from exchange.api import (
     access,
+    audit,
     auth,
     catalogue,
     consents,
@@ -42,6 +43,7 @@ _ROUTERS: Final = (
     access.router,
     jobs.router,
     models.router,
+    audit.router,
     releases.router,
 )
 
