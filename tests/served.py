@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import httpx2
 import sqlalchemy as sa
+import uvicorn
 from fastapi.testclient import TestClient
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from exchange import log
 from exchange.api.app import create_app
+from exchange.api.process import server_config
 from exchange.documents import CARD_DOMAIN, CARD_KIND
 from exchange.keys.process import KeysProcess
 from exchange.keys.server import KeysServer
@@ -219,6 +224,24 @@ class Served:
         patient = self.stranger()
         patient.enrol(self.invite(1, hospital)[0])
         return patient
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """Serve on a loopback port as the process does; the address."""
+        config = server_config(self.settings, self.app)
+        config.loop = "asyncio"
+        config.port = 0
+        server = uvicorn.Server(config)
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join(timeout=20)
+                assert not thread.is_alive()
 
     def record(self, consent: ConsentId) -> None:
         """Write what the follower writes once the chain has recorded a consent."""

@@ -141,7 +141,7 @@ def me(house: House, actor: SubjectActor) -> dict[str, Any]:
     return house.disclosures.me(actor)
 
 
-@router.get("/me/accesses", operation_id="accesses")
+@router.get("/me/accesses", operation_id="my_accesses")
 def accesses(
     house: House, actor: SubjectActor, cursor: Cursor = None, limit: Limit = 100
 ) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_a_consent_key_serves_one_consent(served, patient):
     assert evidence(served) == before
 
 
-def broken(served, patient, how):
+def broken(served, patient, how):  # noqa: C901 - a table of cases
     """A submission with one rule broken."""
     document = patient.document("permit")
     domain, identity, sign_by = served.domain, patient.identity, None

@@ -89,7 +89,7 @@ def test_inviting_again_makes_the_old_code_worthless(served):
     assert invite(served, body).status_code == 201
     newer, again = served.invitation(served.north, subject=SubjectId.parse(body["subject"]))
     assert invite(served, again).status_code == 201
-    with pytest.raises(Problem, match="no such thing|invitation"):
+    with pytest.raises(Problem, match="invitation"):
         served.stranger().enrol(code_to_text(code))
     served.stranger().enrol(code_to_text(newer))
     _, late = served.invitation(served.north, subject=SubjectId.parse(body["subject"]))

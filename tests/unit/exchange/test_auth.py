@@ -172,7 +172,7 @@ NOW = int(time.time())
         {"key": new_jwk("other")},
         {"key": {"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}, "header": None},
     ],
-    ids=lambda changes: "-".join(changes),
+    ids="-".join,
 )
 def test_a_wrong_assertion_is_refused_without_a_word_why(served, changes):
     if "header" in changes:
