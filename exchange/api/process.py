@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import uvicorn
 
 from exchange import logs
@@ -26,10 +28,17 @@ def main(settings: Settings) -> int:
     try:
         exchange.releases.close_interrupted()
         server = uvicorn.Server(server_config(settings, create_app(exchange)))
+        # uvicorn raises the signal again once it has stopped; what is open must be closed first.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _seen)
         server.run()
     finally:
         exchange.close()
     return 0 if server.started else 1
+
+
+def _seen(_number: int, _frame: object) -> None:
+    """A signal that the server has obeyed already."""
 
 
 def server_config(settings: Settings, app: object) -> uvicorn.Config:
