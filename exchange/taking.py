@@ -17,7 +17,13 @@ from exchange.consent_rows import (
     row_of,
     set_ended,
 )
-from exchange.errors import Conflict, ConsentKeyUsed, NotFound, SupersedesInvalid
+from exchange.errors import (
+    Conflict,
+    ConsentKeyUsed,
+    DeadlineExpired,
+    NotFound,
+    SupersedesInvalid,
+)
 from exchange.granting import Checked
 from exchange.store import schema
 from ledger.ids import SubjectId
@@ -42,6 +48,11 @@ def take(
         before = known.get(item.id.hex)
         if before is not None:
             results[index] = outcome_of(before, before["granted_leaf"])
+        elif item.given.terms.sign_by < at_ms // 1000:
+            # Auditors hold the leaf's time against signBy, and waiting for the head took time.
+            results[index] = DeadlineExpired(
+                "the terms came after their signBy", pointer="/terms/signBy"
+            )
         elif key in keys:
             results[index] = (
                 ConsentKeyUsed(f"the consent key serves consent {keys[key]}")

@@ -1,7 +1,9 @@
 """Whether what left is what was permitted and published: the last step of the auditor's proof.
 
 ``permitted``/``covered`` and ``withheld`` in the access leaf may be totals or lists of handles;
-``used`` in a job's closing leaf likewise.
+``used`` in a job's closing leaf likewise. A job delivers no part of a subject; what is proved is that
+nobody was used who was not permitted, and that each slot of an encrypted one was covered by the very
+consent that it names.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def require_match(
         return 0, 0
     closing = body_of(bundle.closing)
     if bundle.kind == "job":
-        return _used(closing["used"], permitted)
+        found = _used(closing["used"], permitted)
+        _require_slots_covered(bundle, found[0])
+        return found
     return _delivered(closing, permitted, published)
 
 
@@ -71,6 +75,28 @@ def _used(used: object, permitted: set[bytes]) -> tuple[int, int]:
     if not 0 <= count <= len(permitted):
         raise ReleaseMismatch("the job used more subjects than were permitted")
     return count, len(permitted) - count
+
+
+def _require_slots_covered(bundle: AuditBundle, used: int) -> None:
+    """Subjects who share a ciphertext are used together: each slot by its own consent (D9)."""
+    slots = request_of(bundle)[0].get("slots")
+    if slots is None:
+        return
+    if not isinstance(slots, list):
+        raise TypeError
+    because = {
+        one.handle: texts(mapping(body_of(one.decided)["ruling"])["because"])
+        for one in bundle.subjects
+    }
+    named = set()
+    for slot in slots:
+        subject, consent = texts(slot)
+        own = handle(SubjectId.parse(subject))
+        named.add(own)
+        if used and consent not in because.get(own, []):
+            raise ReleaseMismatch("a slot of the job is not covered by the consent that it names")
+    if named != set(because):
+        raise ReleaseMismatch("the subjects decided on are not those of the job's slots")
 
 
 def _delivered(
@@ -103,11 +129,11 @@ def _published(bundle: AuditBundle) -> dict[bytes, bytes]:
     for name in ("dataset", "version"):
         if not publication[name] == manifest[name] == document[name]:
             raise ReleaseMismatch(f"the {name} published is not the one requested")
-    if bundle.kind == "release":
-        access = body_of(bundle.access)
-        for name in ("dataset", "version", "manifestDigest"):
-            if access[name] != publication[name]:
-                raise ReleaseMismatch(f"the {name} released is not the one published")
+    access = body_of(bundle.access)
+    release = ("dataset", "version", "manifestDigest")
+    for name in release if bundle.kind == "release" else ("manifestDigest",):
+        if access[name] != publication[name]:
+            raise ReleaseMismatch(f"the {name} released is not the one published")
     parts = manifest["parts"]
     if not isinstance(parts, list):
         raise TypeError

@@ -39,7 +39,7 @@ from exchange.vault import Vault, model_path, result_path
 from exchange.worker.intake import Intake
 from exchange.worker.sandbox import Feed, Limits, run_child
 from ledger.commitment import parse_canonical
-from ledger.ids import DatasetId, JobId, ModelDigest, SubjectId
+from ledger.ids import DatasetId, JobId, ModelDigest, SubjectId, handle
 from ledger.leaf import Kind
 from ledger.policy import Permit
 
@@ -245,7 +245,7 @@ class Runner:
             if not all(isinstance(ruling, Permit) for ruling in rulings.values()):
                 return None
             dropped = (row["covered"] or 0) - len(used)
-            self._finish(conn, identity, "done", None, used=len(used), dropped=dropped,
+            self._finish(conn, identity, "done", None, used=used, dropped=dropped,
                          result=path, digest=digest)  # fmt: skip
             table = schema.job_subjects
             kept = {subject.hex for subject in used}
@@ -275,7 +275,7 @@ class Runner:
             row = self._locked(conn, identity)
             if row["status"] in ENDED:
                 return str(row["status"])
-            self._finish(conn, identity, status, detail, used=0, dropped=row["covered"] or 0,
+            self._finish(conn, identity, status, detail, used=[], dropped=row["covered"] or 0,
                          result=None, digest=None)  # fmt: skip
             table = schema.job_subjects
             conn.execute(
@@ -289,7 +289,7 @@ class Runner:
 
     def _finish(
         self, conn: Connection, identity: JobId, status: str, detail: str | None, *,
-        used: int, dropped: int, result: str | None, digest: str | None,
+        used: Sequence[SubjectId], dropped: int, result: str | None, digest: str | None,
     ) -> None:  # fmt: skip
         now = self.clock.now_ms()
         entry = merkle.append(
@@ -299,7 +299,8 @@ class Runner:
                 "job": identity.hex,
                 "outcome": status,
                 "resultDigest": digest,
-                "used": used,
+                # By handle, so that an auditor sees that nobody was used who was not permitted.
+                "used": sorted("0x" + handle(subject).hex() for subject in used),
                 "dropped": dropped,
                 "detail": detail,
             },
@@ -309,7 +310,7 @@ class Runner:
             sa.update(schema.jobs)
             .where(schema.jobs.c.job_id == identity.hex)
             .values(
-                status=status, detail=detail, used=used, dropped=dropped, result=result,
+                status=status, detail=detail, used=len(used), dropped=dropped, result=result,
                 result_digest=digest, closing_leaf=entry.index, progress=100, updated_ms=now,
             )
         )  # fmt: skip
