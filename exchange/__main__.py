@@ -33,7 +33,8 @@ def up(
         bool, typer.Option("--demo", help="Fill it with generated patients; one link per role.")
     ] = False,
     founder: Annotated[
-        list[Path] | None, typer.Option(help="A founding hospital's card.json; repeatable.")
+        list[Path] | None,
+        typer.Option(help="A founding hospital's card.json, or a folder; repeatable."),
     ] = None,
     auditor: Annotated[
         list[Path] | None, typer.Option(help="An auditor's {id, name, jwk}; repeatable.")
@@ -60,11 +61,13 @@ def demo(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Check what this installation needs, and say how to mend what is missing."""
     from exchange.up.doctor import doctor as run
 
-    raise typer.Exit(run())
+    raise typer.Exit(run(as_json=as_json))
 
 
 @app.command()
@@ -76,9 +79,24 @@ def settings() -> None:
 
 
 @app.command()
+def prepare(
+    senders: Annotated[
+        Path, typer.Option(help="Where the relayer's address goes, for `assent node`.")
+    ],
+) -> None:
+    """Make the relayer's key and, where one is set and missing, a certificate of our own."""
+    from exchange.settings import load_settings
+    from exchange.up.preparing import prepare as run
+
+    for line in run(load_settings(), senders):
+        typer.echo(line)
+
+
+@app.command()
 def deploy(
     founder: Annotated[
-        list[Path] | None, typer.Option(help="A founding hospital's card.json; repeatable.")
+        list[Path] | None,
+        typer.Option(help="A founding hospital's card.json, or a folder; repeatable."),
     ] = None,
     auditor: Annotated[
         list[Path] | None, typer.Option(help="An auditor's {id, name, jwk}; repeatable.")

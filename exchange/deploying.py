@@ -28,7 +28,8 @@ _PATIENCE_SECONDS = 30.0
 def deploy_once(settings: Settings, founders: list[Path], auditors: list[Path]) -> Deployment:
     """Deploy and write ``deployment.json``; where it is already there, only check the chain.
 
-    ``founders`` are files of signed cards, ``auditors`` files ``{id, name, jwk}``.
+    ``founders`` are files of signed cards, ``auditors`` files ``{id, name, jwk}``; a folder stands
+    for every ``*.json`` in it.
 
     Raises:
         SettingsError: a card cannot be read, or no founder is given.
@@ -44,7 +45,7 @@ def deploy_once(settings: Settings, founders: list[Path], auditors: list[Path]) 
                 "deployment.json was made with another exchange key: "
                 "restore the keys process's own database, or start in another data folder"
             )
-    cards = list(found.founders) if found else [_card(path) for path in founders]
+    cards = list(found.founders) if found else [_card(path) for path in _files(founders)]
     if not cards:
         raise SettingsError(
             "a deployment needs founding hospitals",
@@ -60,7 +61,7 @@ def deploy_once(settings: Settings, founders: list[Path], auditors: list[Path]) 
         **on_chain,
         "exchange": "0x" + exchange_address.hex(),
         "founders": cards,
-        "auditors": [json.loads(path.read_text(encoding="utf-8")) for path in auditors],
+        "auditors": [json.loads(path.read_text(encoding="utf-8")) for path in _files(auditors)],
     }
     write_private(settings.deployment_file, json.dumps(document, indent=2).encode() + b"\n")
     return load_deployment(settings.deployment_file)
@@ -95,6 +96,13 @@ def _exchange_address(settings: Settings) -> bytes:
                 time.sleep(0.1)
     finally:
         client.close()
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(path.glob("*.json")) if path.is_dir() else [path]
+    return found
 
 
 def _card(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.errors import SettingsError
+from exchange.password_files import with_password
 
 PREFIX = "ASSENT_"
 _DELIMITER = "__"
@@ -74,7 +75,7 @@ class ApiSettings(BaseModel):
         description="A proxy on the same private network ends TLS before this process.",
     )
     max_body: int = Field(
-        default=1 << 20, ge=1024, description="Largest JSON body taken, in bytes."
+        default=1 << 24, ge=1024, description="Largest JSON body taken, in bytes."
     )
     max_content: int = Field(
         default=1 << 34, ge=1024, description="Largest content of a dataset version, in bytes."
@@ -98,6 +99,9 @@ class WorkerSettings(BaseModel):
         repr=False,
         description="Where the worker's queue is durable. Unset: its own file in the data folder.",
     )
+    database_password_file: Path | None = Field(
+        default=None, description="A file that holds the password of that address."
+    )
 
 
 class Settings(BaseModel):
@@ -114,10 +118,16 @@ class Settings(BaseModel):
         repr=False,
         description="The store: sqlite:///FILE or postgresql://… Unset: a file in the data folder.",
     )
+    database_password_file: Path | None = Field(
+        default=None, description="A file that holds the password of the store's address."
+    )
     keys_database_url: str = Field(
         default="",
         repr=False,
         description="The keys process's own database. Unset: a file in the data folder.",
+    )
+    keys_database_password_file: Path | None = Field(
+        default=None, description="A file that holds the password of the keys database's address."
     )
     vault_url: str = Field(
         default="",
@@ -276,11 +286,26 @@ def _explained(error: ValidationError) -> SettingsError:
 
 def _completed(settings: Settings) -> dict[str, object]:
     data = settings.data_dir.expanduser().absolute()
+    worker = settings.worker
+    queue = with_password(
+        worker.database_url or "",
+        worker.database_password_file,
+        "ASSENT_WORKER__DATABASE_PASSWORD_FILE",
+    )
     return {
         "data_dir": data,
-        "database_url": settings.database_url or f"{_SQLITE}{data / 'store.sqlite'}",
-        "keys_database_url": settings.keys_database_url or f"{_SQLITE}{data / 'keys.sqlite'}",
+        "database_url": with_password(
+            settings.database_url, settings.database_password_file, "ASSENT_DATABASE_PASSWORD_FILE"
+        )
+        or f"{_SQLITE}{data / 'store.sqlite'}",
+        "keys_database_url": with_password(
+            settings.keys_database_url,
+            settings.keys_database_password_file,
+            "ASSENT_KEYS_DATABASE_PASSWORD_FILE",
+        )
+        or f"{_SQLITE}{data / 'keys.sqlite'}",
         "vault_url": settings.vault_url or (data / "vault").as_uri(),
+        "worker": worker.model_copy(update={"database_url": queue or None}),
     }
 
 

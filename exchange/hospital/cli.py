@@ -77,13 +77,17 @@ def join(
     fingerprint: Annotated[
         str | None, typer.Option(help="The exchange key's address, told out of band.")
     ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="The exchange's certificate, PEM, where it made its own.")
+    ] = None,
     home: Home = _HERE,
 ) -> None:
     """Pin the exchange: its deployment and the key that speaks for it."""
     from exchange.hospital.client import fetch_deployment
     from exchange.hospital.identity import Identity
 
-    pins = Identity.load(home).pin(exchange, fetch_deployment(exchange), fingerprint=fingerprint)
+    told = fetch_deployment(exchange, ca=ca)
+    pins = Identity.load(home).pin(exchange, told, fingerprint=fingerprint, ca=ca)
     typer.echo(f"joined {pins.url}; its key is 0x{pins.exchange.hex()}")
 
 

@@ -5,10 +5,12 @@ A POST carries an idempotency key of its own, so that a repeated one has one eff
 
 from __future__ import annotations
 
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -46,27 +48,26 @@ class ExchangeClient:
     """One hospital's (or auditor's) connection; not shared between threads."""
 
     def __init__(
-        self, url: str, *, client_id: str, auth: dict[str, Any], verify: str | bool = True
+        self, url: str, *, client_id: str, auth: dict[str, Any], ca: Path | None = None
     ) -> None:
         self.url = url.rstrip("/")
         self._client_id = client_id
         self._auth = auth
         self._http = httpx2.Client(
-            base_url=self.url, timeout=_TIMEOUT, verify=verify, trust_env=False
+            base_url=self.url, timeout=_TIMEOUT, verify=_trust(ca), trust_env=False
         )
         self._token = ""
         self._until = 0.0
 
     @classmethod
-    def of(cls, identity: Identity, *, verify: str | bool = True) -> ExchangeClient:
+    def of(cls, identity: Identity) -> ExchangeClient:
         """The connection of a hospital that has joined an exchange.
 
         Raises:
-            SettingsError: it has not joined one.
+            Malformed: it has not joined one.
         """
-        return cls(
-            identity.pins().url, client_id=identity.org.hex, auth=identity.auth, verify=verify
-        )
+        pins = identity.pins()
+        return cls(pins.url, client_id=identity.org.hex, auth=identity.auth, ca=pins.ca)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -155,27 +156,19 @@ class ExchangeClient:
         return {"Authorization": f"Bearer {self.token()}"}
 
 
-def fetch_deployment(url: str, *, verify: str | bool = True) -> dict[str, Any]:
+def fetch_deployment(url: str, *, ca: Path | None = None) -> dict[str, Any]:
     """What ``GET /v1/deployment`` at ``url`` says; nothing in it is believed yet.
 
     Raises:
         Problem: the exchange refused.
     """
-    with httpx2.Client(timeout=_TIMEOUT, verify=verify, trust_env=False) as http:
+    with httpx2.Client(timeout=_TIMEOUT, verify=_trust(ca), trust_env=False) as http:
         found: dict[str, Any] = _answer(http.get(url.rstrip("/") + "/v1/deployment"))
     return found
 
 
-def fetch_deployment(url: str, *, verify: str | bool = True) -> dict[str, Any]:
-    """What ``GET /v1/deployment`` says, asked without logging in.
-
-    Raises:
-        Problem: the exchange refused.
-    """
-    with httpx2.Client(base_url=url.rstrip("/"), timeout=_TIMEOUT, verify=verify,
-                       trust_env=False) as http:  # fmt: skip
-        deployment: dict[str, Any] = _answer(http.get("/v1/deployment"))
-    return deployment
+def _trust(ca: Path | None) -> ssl.SSLContext | bool:
+    return True if ca is None else ssl.create_default_context(cafile=str(ca))
 
 
 def _answer(response: httpx2.Response) -> Any:

@@ -28,6 +28,7 @@ from ledger.signing import Domain, Key, sign_document, verify_document
 _IDENTITY = "identity.json"
 _CARD = "card.json"
 _PINS = "exchange.json"
+_CA = "exchange-ca.pem"
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Pins:
     """What this hospital believes of one exchange, fixed when it first joined.
 
     ``exchange`` is the address (20 bytes) of the key that signs receipts, trailers and the ``keys``
-    process's HPKE key.
+    process's HPKE key. ``ca`` is the certificate to trust where the exchange's own has no public
+    authority.
     """
 
     url: str
     domain: Domain
     exchange: bytes
     keys_key: bytes
+    ca: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,22 @@ class Identity:
             domain=Domain(bytes.fromhex(stored["deployment"][2:])),
             exchange=bytes.fromhex(stored["exchange"][2:]),
             keys_key=bytes.fromhex(stored["keysKey"][2:]),
+            ca=self.home / _CA if (self.home / _CA).exists() else None,
         )
 
-    def pin(self, url: str, deployment: dict[str, Any], *, fingerprint: str | None = None) -> Pins:
+    def pin(
+        self,
+        url: str,
+        deployment: dict[str, Any],
+        *,
+        fingerprint: str | None = None,
+        ca: Path | None = None,
+    ) -> Pins:
         """Believe this exchange from now on; refuse another one under the same folder.
 
         ``deployment`` is the answer of ``GET /v1/deployment``. The ``keys`` process's HPKE key must be
         signed by the exchange key, and the exchange key must have the ``fingerprint`` (its address) if
-        one was given out of band.
+        one was given out of band. ``ca`` is copied, and trusted for this exchange alone.
 
         Raises:
             SignatureInvalid: the HPKE key is not vouched for by the exchange key.
@@ -137,6 +148,8 @@ class Identity:
                     f"{path} pins another exchange or another key of it: "
                     "ask the operator, and remove the file only if you believe the answer"
                 )
+        if ca is not None:
+            write_private(self.home / _CA, ca.read_bytes())
         write_private(path, json.dumps(record, indent=2).encode() + b"\n")
         return self.pins()
 

@@ -283,6 +283,14 @@ def _with_record(source: Source, schema: TableSchema | None) -> Any:
     return {schema.subject: source.record, **source.content}
 
 
+def _signable(report: dict[str, Any]) -> dict[str, Any]:
+    """The report with its fractions as decimal strings, since signed documents hold no floats."""
+    return {
+        name: f"{value:.6f}" if isinstance(value, float) else value
+        for name, value in report.items()
+    }
+
+
 def _is_number(value: str) -> bool:
     try:
         float(value)

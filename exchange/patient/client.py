@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -60,7 +61,10 @@ class Patient:
         self.withdrawals: dict[ConsentId, SignedConsent] = {}
         self.receipts: list[dict[str, Any]] = []
         self._http = http or httpx2.Client(
-            base_url=base_url.rstrip("/"), timeout=_TIMEOUT, verify=tls, trust_env=False
+            base_url=base_url.rstrip("/"),
+            timeout=_TIMEOUT,
+            verify=ssl.create_default_context(cafile=tls) if isinstance(tls, str) else tls,
+            trust_env=False,
         )
         self._deployment: dict[str, Any] | None = None
         self._token = ""

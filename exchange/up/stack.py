@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -47,6 +48,8 @@ class _Process:
     log: Path
     child: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    logged: int = 0
+    """Where this start's lines begin in the log, which earlier starts filled."""
     started: float = 0.0
 
 
@@ -73,7 +76,7 @@ class Stack:
         """
         from exchange.deploying import deploy_once
 
-        settings = self.settings
+        settings = self.settings = _with_ports(self.settings)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         python = [sys.executable, "-m", "exchange"]
@@ -147,9 +150,10 @@ class Stack:
             SettingsError: it does not, for a minute, or has ended.
         """
         end = time.monotonic() + _PATIENCE_SECONDS
+        address, context = _own_door(self.settings)
         while time.monotonic() < end:
             try:
-                with urllib.request.urlopen(f"{self.settings.base_url}/livez", timeout=1):  # noqa: S310 - our own address
+                with urllib.request.urlopen(f"{address}/livez", timeout=1, context=context):  # noqa: S310 - our own address
                     return
             except (urllib.error.URLError, OSError):
                 self._require_running("api")
@@ -159,7 +163,8 @@ class Stack:
     def _wait_for_worker(self) -> None:
         end = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < end:
-            if b'"ready"' in self._processes["worker"].log.read_bytes():
+            worker = self._processes["worker"]
+            if b'"ready"' in worker.log.read_bytes()[worker.logged :]:
                 return
             self._require_running("worker")
             time.sleep(_LOOK_SECONDS)
@@ -178,12 +183,15 @@ class Stack:
     def _spawn(self, name: str) -> None:
         process = self._processes[name]
         with process.log.open("ab") as log:
+            process.logged = log.tell()
             process.child = subprocess.Popen(
                 process.command,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env=_environment(self.settings),
+                # Ctrl-C is for whoever watches: it stops the others, and does not start them again.
+                start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - prctl only, before exec
             )
         process.starts += 1
@@ -199,7 +207,29 @@ class Stack:
                     # One that ends at once, again and again, gets a pause in between.
                     patient = time.monotonic() - process.started > (0 if process.starts < 5 else 2)
                     if ended and patient:
+                        self.progress(f"{name} ended and is started again; see {process.log}")
                         self._spawn(name)
+
+
+def _with_ports(settings: Settings) -> Settings:
+    """The settings with a real port wherever 0 asks for a free one: every process must know it."""
+    api, ledger = settings.api, settings.ledger
+    if api.port == 0:
+        api = api.model_copy(update={"port": free_port()})
+    if ledger.port == 0:
+        ledger = ledger.model_copy(update={"port": free_port()})
+    return settings.model_copy(update={"api": api, "ledger": ledger})
+
+
+def _own_door(settings: Settings) -> tuple[str, ssl.SSLContext | None]:
+    """Where this machine itself reaches the api, whatever address clients use."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.api.host, settings.api.host)  # noqa: S104 - recognised, not bound
+    if settings.api.tls_cert is None:
+        return f"http://{host}:{settings.api.port}", None
+    context = ssl.create_default_context(cafile=str(settings.api.tls_cert))
+    # The certificate names the public address; that it is this very one is what matters here.
+    context.check_hostname = False
+    return f"https://{host}:{settings.api.port}", context
 
 
 def _environment(settings: Settings) -> dict[str, str]:
