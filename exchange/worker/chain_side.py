@@ -227,9 +227,13 @@ class ChainSide:
         if result.rewound_to is not None:
             self._refill(result.rewound_to)
         noted = time.monotonic()
-        if not result.events and result.rewound_to is None:
-            if noted - self._noted < _ANSWERED_SECONDS and result.cursor == self._cursor():
-                return False
+        if (
+            not result.events
+            and result.rewound_to is None
+            and noted - self._noted < _ANSWERED_SECONDS
+            and result.cursor == self._cursor()
+        ):
+            return False
         self._store.transact(lambda conn: self._record(conn, result))
         self._noted = noted
         return result.more
@@ -406,7 +410,7 @@ class ChainSide:
         return True
 
 
-def _item(promise: Promise, kind: type[GrantItem] | type[WithdrawItem]) -> Any:
+def _item(promise: Promise, kind: type[GrantItem | WithdrawItem]) -> Any:
     payload = promise.payload
     return kind(
         from_hex(payload["consentKey"], 20),

@@ -104,7 +104,7 @@ def main() -> int:
         private, public = new_receive_key()
         frames.send_json(lines.writer, frames.HELLO, {"childKey": "0x" + public.hex()})
         sealed_keys, blobs = _prelude(lines)
-        from exchange.worker.tasks import TASKS
+        from exchange.worker.tasks.choice import TASKS
 
         head, blob = TASKS[task["task"]](Input(task, private, sealed_keys, lines, blobs))
         frames.send_json(lines.writer, frames.RESULT, head, blob)
@@ -114,7 +114,7 @@ def main() -> int:
         return 2
     except MemoryError:
         frames.send_json(lines.writer, frames.ERROR, {"reason": "memory"})
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends as a word
         # The kind of the error only: its text may hold what was being read.
         frames.send_json(lines.writer, frames.ERROR, {"reason": f"failed-{type(error).__name__}"})
     return 0

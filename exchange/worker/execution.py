@@ -1,10 +1,9 @@
 """Jobs and inspections, durable on DBOS: a killed worker resumes what it had begun.
 
 The only module that knows DBOS. What it is given and gives back are ids and stable words, since DBOS
-stores them in clear (``durable-jobs.md``, traps). A job row in the store is the truth; DBOS remembers
-only that a workflow of that id has begun. One worker holds the lock of a data folder, so one executor id
-serves and no step runs twice at the same time. Cover is asked again in every run and once more in the
-transaction that lets the result go; a revived workflow therefore revives no permission (J2, J20).
+stores them in clear (``durable-jobs.md``, traps). DBOS remembers only that a workflow of that id has
+begun; what was done stands in the store. One worker holds the lock of a data folder, so one executor id
+serves and no step runs twice at the same time.
 """
 
 from __future__ import annotations
@@ -14,334 +13,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, RowMapping
 
-from exchange import log as merkle
-from exchange.clock import Clock
-from exchange.documents import JobRequest, read_job
-from exchange.errors import Conflict, JobCancelled, JobFailed, KeysRefused, SandboxLost, Transient
-from exchange.gate import Gate
-from exchange.jobs import ENDED, access_of, covers
-from exchange.keys.client import KeysClient
-from exchange.sealing import job_info
+from exchange.errors import Conflict, SandboxLost, Transient
 from exchange.store import schema
-from exchange.store.database import Store
-from exchange.vault import Vault, model_path, result_path
 from exchange.worker.intake import Intake
-from exchange.worker.sandbox import Feed, Limits, run_child
-from ledger.commitment import parse_canonical
-from ledger.ids import DatasetId, JobId, ModelDigest, SubjectId, handle
-from ledger.leaf import Kind
-from ledger.policy import Permit
+from exchange.worker.running import Runner
+from ledger.ids import DatasetId, JobId
 
 _log = logging.getLogger(__name__)
 _VERSION = "assent-worker/1"
 _LOOK_SECONDS = 0.1
-_ROUNDS = 20
-#: How long a child may compute on the rulings it was started with (seconds); it asks again meanwhile.
-_LEASE_SECONDS = 900
 _PATIENCE_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Runner:
-    """Runs one job to its end, whatever that is; everything durable is in the store."""
-
-    store: Store
-    vault: Vault
-    keys: KeysClient
-    gate: Gate
-    clock: Clock
-    limits: Limits
-
-    def run(self, identity: JobId) -> str:
-        """Run a job; its status afterwards. Repeating it after its end changes nothing.
-
-        Raises:
-            SandboxLost, KeysUnavailable, VaultUnavailable: safe to repeat.
-        """
-        row = self._row(identity)
-        if row["status"] in ENDED or row["status"] == "draft":
-            return str(row["status"])
-        job = read_job(parse_canonical(row["spec"].encode()))
-        self._mark(identity, status="running")
-        for _ in range(_ROUNDS):
-            permits = self._permits(identity, job)
-            lost = self._lost_slots(job, permits)
-            if lost:
-                return self._end(identity, "stopped", "cover-lost:" + _listed(lost))
-            if not permits:
-                return self._end(identity, "refused", "nobody-covered")
-            try:
-                head, blob = self._child(identity, job, row, permits)
-            except JobCancelled as cancelled:
-                return self._end(identity, "stopped", str(cancelled))
-            except JobFailed as failed:
-                word, _, rest = failed.reason.partition(":")
-                status = "stopped" if word == "cover-lost" else "failed"
-                return self._end(identity, status, failed.reason if rest else word)
-            except KeysRefused as refused:
-                return self._end(identity, "refused", "keys:" + ",".join(refused.reasons))
-            status = self._close(identity, job, head, blob)
-            if status is not None:
-                return status
-            # Somebody in the result withdrew while it was being sealed: it is gone; without them.
-        return self._end(identity, "failed", "unsettled")
-
-    def _child(
-        self, identity: JobId, job: JobRequest, row: RowMapping, permits: dict[SubjectId, Permit]
-    ) -> tuple[dict[str, Any], bytes]:
-        task: dict[str, Any] = {
-            "task": "query" if job.job == "query" else "compute",
-            "job": identity.hex,
-            "kind": job.job,
-            "parameters": job.parameters,
-            "receiveKey": "0x" + job.receive_key.hex(),
-            "info": job_info(identity).hex(),
-        }
-        blobs: dict[str, bytes] = {}
-        if job.job != "query":
-            task |= self._model(job, blobs) | {
-                "model": job.model,
-                "policy": next(iter(permits.values())).policy_version,
-                "leaseUntil": self.clock.now_ms() // 1000 + _LEASE_SECONDS,
-                "permits": {
-                    subject.hex: [[one.hex for one in permit.because], permit.expires]
-                    for subject, permit in permits.items()
-                },
-            }
-        if job.slots is not None:
-            blobs |= _ciphertext(self.vault.read(str(row["input"])), job)
-        else:
-            task |= self._dataset(job, len(permits))
-        feed = Feed(
-            task=task,
-            keys=lambda child: self._keys(identity, job, list(permits), child),
-            parts=() if job.slots is not None else self._parts(job, permits),
-            blobs=blobs,
-            covered=lambda subjects: self._covered(job, subjects),
-            stop=lambda: self._stop(job),
-            progress=lambda done, total: self._progress(identity, done, total),
-        )
-        return run_child(feed, self.limits)
-
-    def _keys(
-        self, identity: JobId, job: JobRequest, subjects: list[SubjectId], child: bytes
-    ) -> bytes:
-        if job.slots is not None:
-            return b""
-        sealed, _refused = self.keys.open_job(identity, subjects, child)
-        return sealed
-
-    def _model(self, job: JobRequest, blobs: dict[str, bytes]) -> dict[str, Any]:
-        if job.model is None:
-            return {}
-        with self.store.reading() as conn:
-            card = conn.execute(
-                sa.select(schema.models.c.card).where(schema.models.c.digest == job.model)
-            ).scalar_one()
-        blobs["weights"] = self.vault.read(model_path(ModelDigest.parse(job.model)))
-        return {"card": parse_canonical(card.encode())}
-
-    def _dataset(self, job: JobRequest, parts: int) -> dict[str, Any]:
-        dataset, version = _named(job)
-        with self.store.reading() as conn:
-            org = conn.execute(
-                sa.select(schema.datasets.c.org_id).where(
-                    schema.datasets.c.dataset_id == dataset.hex
-                )
-            ).scalar_one()
-        return {"org": org, "dataset": dataset.hex, "version": version, "parts": parts}
-
-    def _parts(
-        self, job: JobRequest, permits: dict[SubjectId, Permit]
-    ) -> Iterator[tuple[str, bytes]]:
-        dataset, version = _named(job)
-        parts, versions = schema.parts, schema.dataset_versions
-        with self.store.reading() as conn:
-            blob = conn.execute(
-                sa.select(versions.c.blob).where(
-                    versions.c.dataset_id == dataset.hex, versions.c.version == version
-                )
-            ).scalar_one()
-            rows = conn.execute(
-                sa.select(parts.c.subject, parts.c.offset, parts.c.length)
-                .where(parts.c.dataset_id == dataset.hex, parts.c.version == version)
-                .where(parts.c.state == "ok")
-                .order_by(parts.c.subject)
-            ).all()
-        wanted = {subject.hex for subject in permits}
-        for row in rows:
-            if row.subject in wanted:
-                yield row.subject, self.vault.read(blob, offset=row.offset, length=row.length)
-
-    def _permits(self, identity: JobId, job: JobRequest) -> dict[SubjectId, Permit]:
-        """Who is covered now, of those whose ruling at submission was a permit."""
-        table = schema.job_subjects
-        with self.store.reading() as conn:
-            admitted = conn.execute(
-                sa.select(table.c.subject)
-                .where(table.c.job_id == identity.hex, table.c.decision == "permit")
-                .order_by(table.c.subject)
-            ).scalars()
-            subjects = [SubjectId.parse(subject) for subject in admitted]
-            rulings = self.gate.rule(conn, access_of(job), subjects)
-        return {
-            subject: ruling for subject, ruling in rulings.items() if isinstance(ruling, Permit)
-        }
-
-    def _covered(self, job: JobRequest, subjects: Sequence[str]) -> Collection[str]:
-        asked = [SubjectId.parse(subject) for subject in subjects]
-        with self.store.reading() as conn:
-            rulings = self.gate.rule(conn, access_of(job), asked)
-        return [who.hex for who, ruling in rulings.items() if isinstance(ruling, Permit)]
-
-    def _lost_slots(self, job: JobRequest, permits: dict[SubjectId, Permit]) -> list[int]:
-        return [
-            slot
-            for slot, (subject, consent) in enumerate(job.slots or ())
-            if not covers(permits.get(subject), consent)
-        ]
-
-    def _stop(self, job: JobRequest) -> str | None:
-        """Patients who share a ciphertext stop it together; others are dropped one by one."""
-        if job.slots is None:
-            return None
-        subjects = list(dict.fromkeys(subject for subject, _ in job.slots))
-        with self.store.reading() as conn:
-            rulings = self.gate.rule(conn, access_of(job), subjects)
-        lost = [
-            slot
-            for slot, (subject, consent) in enumerate(job.slots)
-            if not covers(rulings[subject], consent)
-        ]
-        return "cover-lost:" + _listed(lost) if lost else None
-
-    def _close(
-        self, identity: JobId, job: JobRequest, head: dict[str, Any], blob: bytes
-    ) -> str | None:
-        """Let the result go if everybody in it is still covered; None if somebody is not."""
-        path = result_path(identity)
-        self.vault.delete(path)
-        self.vault.put_bytes(path, blob)
-        used = [SubjectId.parse(subject) for subject in head["used"]]
-        digest = "0x" + sha256(blob).hexdigest()
-
-        def work(conn: Connection) -> str | None:
-            merkle.lock_head(conn)
-            row = self._locked(conn, identity)
-            if row["status"] in ENDED:
-                return str(row["status"])
-            rulings = self.gate.rule(conn, access_of(job), used)
-            if not all(isinstance(ruling, Permit) for ruling in rulings.values()):
-                return None
-            dropped = (row["covered"] or 0) - len(used)
-            self._finish(conn, identity, "done", None, used=used, dropped=dropped,
-                         result=path, digest=digest)  # fmt: skip
-            table = schema.job_subjects
-            kept = {subject.hex for subject in used}
-            admitted = conn.execute(
-                sa.select(table.c.subject).where(
-                    table.c.job_id == identity.hex, table.c.decision == "permit"
-                )
-            ).scalars()
-            for subject in list(admitted):
-                conn.execute(
-                    sa.update(table)
-                    .where(table.c.job_id == identity.hex, table.c.subject == subject)
-                    .values(state="used" if subject in kept else "dropped")
-                )
-            return "done"
-
-        status = self.store.transact(work)
-        if status != "done":
-            self.vault.delete(path)
-        return status
-
-    def _end(self, identity: JobId, status: str, detail: str) -> str:
-        """End a job without a result."""
-
-        def work(conn: Connection) -> str:
-            merkle.lock_head(conn)
-            row = self._locked(conn, identity)
-            if row["status"] in ENDED:
-                return str(row["status"])
-            self._finish(conn, identity, status, detail, used=[], dropped=row["covered"] or 0,
-                         result=None, digest=None)  # fmt: skip
-            table = schema.job_subjects
-            conn.execute(
-                sa.update(table)
-                .where(table.c.job_id == identity.hex, table.c.decision == "permit")
-                .values(state="stopped")
-            )
-            return status
-
-        return self.store.transact(work)
-
-    def _finish(
-        self, conn: Connection, identity: JobId, status: str, detail: str | None, *,
-        used: Sequence[SubjectId], dropped: int, result: str | None, digest: str | None,
-    ) -> None:  # fmt: skip
-        now = self.clock.now_ms()
-        entry = merkle.append(
-            conn,
-            kind=Kind.JOB_FINISHED,
-            body={
-                "job": identity.hex,
-                "outcome": status,
-                "resultDigest": digest,
-                # By handle, so that an auditor sees that nobody was used who was not permitted.
-                "used": sorted("0x" + handle(subject).hex() for subject in used),
-                "dropped": dropped,
-                "detail": detail,
-            },
-            at_ms=now,
-        )
-        conn.execute(
-            sa.update(schema.jobs)
-            .where(schema.jobs.c.job_id == identity.hex)
-            .values(
-                status=status, detail=detail, used=len(used), dropped=dropped, result=result,
-                result_digest=digest, closing_leaf=entry.index, progress=100, updated_ms=now,
-            )
-        )  # fmt: skip
-        _log.info("job", extra={"job": identity.hex, "status": status})
-
-    def _row(self, identity: JobId) -> RowMapping:
-        with self.store.reading() as conn:
-            return self._locked(conn, identity)
-
-    @staticmethod
-    def _locked(conn: Connection, identity: JobId) -> RowMapping:
-        return (
-            conn.execute(sa.select(schema.jobs).where(schema.jobs.c.job_id == identity.hex))
-            .mappings()
-            .one()
-        )
-
-    def _mark(self, identity: JobId, **values: Any) -> None:
-        now = self.clock.now_ms()
-        self.store.transact(
-            lambda conn: conn.execute(
-                sa.update(schema.jobs)
-                .where(schema.jobs.c.job_id == identity.hex)
-                .where(schema.jobs.c.status.not_in(ENDED))
-                .values(**values, updated_ms=now)
-            )
-        )
-
-    def _progress(self, identity: JobId, done: int, total: int) -> None:
-        # 100 is for what has ended.
-        self._mark(identity, progress=min(99, 100 * done // max(total, 1)))
 
 
 class Execution:
@@ -400,7 +88,7 @@ class Execution:
         while not stopping.wait(_LOOK_SECONDS):
             try:
                 self.step()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - named, and work goes on
                 # The store may be away for a moment; what waits in it will still wait.
                 _log.warning("looking for work failed", extra={"error": type(error).__name__})
 
@@ -454,7 +142,7 @@ class Execution:
             with SetWorkflowID(attempt):
                 handle = DBOS.start_workflow(workflow, *arguments)
             handle.get_result()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - named, and work goes on
             _log.warning("work failed", extra={"work": key, "error": type(error).__name__})
             time.sleep(_PATIENCE_SECONDS)
         finally:
@@ -509,21 +197,3 @@ def _sqlite(url: str) -> sa.Engine:
         cursor.close()
 
     return engine
-
-
-def _named(job: JobRequest) -> tuple[DatasetId, int]:
-    if job.dataset is None or job.version is None:
-        raise JobFailed("no-dataset")
-    return job.dataset, job.version
-
-
-def _ciphertext(data: bytes, job: JobRequest) -> dict[str, bytes]:
-    """The evaluator's context and the request, as ``assent hospital encrypt`` joins them."""
-    length = int.from_bytes(data[:4], "big")
-    if len(data) < 4 + length:
-        raise JobFailed("input-malformed")
-    return {"context": data[4 : 4 + length], "request": data[4 + length :]}
-
-
-def _listed(slots: list[int]) -> str:
-    return ",".join(map(str, slots))

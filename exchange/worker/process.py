@@ -19,8 +19,9 @@ from exchange.relayer import relayer_key
 from exchange.settings import Settings
 from exchange.wiring import build
 from exchange.worker.chain_side import ChainSide
-from exchange.worker.execution import Execution, Runner
+from exchange.worker.execution import Execution
 from exchange.worker.intake import Intake
+from exchange.worker.running import Runner
 from exchange.worker.sandbox import Limits
 
 _log = logging.getLogger(__name__)

@@ -39,7 +39,7 @@ class Feed:
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     covered: Callable[[Sequence[str]], Collection[str]] = lambda subjects: subjects
     stop: Callable[[], str | None] = lambda: None
-    progress: Callable[[int, int], None] = lambda done, total: None
+    progress: Callable[[int, int], None] = lambda _done, _total: None
 
 
 @dataclass(frozen=True)
