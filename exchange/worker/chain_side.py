@@ -14,6 +14,7 @@ brought back to the same addresses and every promise is handed in again (decisio
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -281,11 +282,11 @@ class ChainSide:
             row = conn.execute(sa.select(schema.chain_cursor)).mappings().one_or_none()
         if row is None:
             return None
-        history = parse_canonical(row["history"].encode())
+        history = json.loads(row["history"])
         return Cursor(
             row["number"],
             bytes.fromhex(row["hash"][2:]),
-            tuple(Head(number, bytes.fromhex(text[2:])) for number, text in history),  # type: ignore[union-attr]  # we wrote it
+            tuple(Head(number, bytes.fromhex(text[2:])) for number, text in history),
         )
 
     def _record(self, conn: Connection, result: FollowResult) -> None:

@@ -87,6 +87,12 @@ class Input:
                 raise Refused("part-unreadable") from None
             yield subject, records
 
+    def no_parts(self) -> None:
+        """Take the end of the input, where a task has none but its blobs."""
+        kind, _ = frames.receive(self.lines.reader)
+        if kind != frames.END:
+            raise SandboxLost("the end of the input was expected")
+
     @property
     def info(self) -> bytes:
         """What the key list is bound to."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from exchange.errors import SandboxLost
 
@@ -28,7 +28,7 @@ RESULT = b"R"  # child → parent: JSON head, zero byte, bytes (sealed)
 ERROR = b"X"  # child → parent: {"reason"}, a stable word
 
 
-def send(stream: BinaryIO, kind: bytes, payload: bytes = b"") -> None:
+def send(stream: IO[bytes], kind: bytes, payload: bytes = b"") -> None:
     """Write one frame.
 
     Raises:
@@ -38,7 +38,7 @@ def send(stream: BinaryIO, kind: bytes, payload: bytes = b"") -> None:
     stream.flush()
 
 
-def send_json(stream: BinaryIO, kind: bytes, value: Any, blob: bytes | None = None) -> None:
+def send_json(stream: IO[bytes], kind: bytes, value: Any, blob: bytes | None = None) -> None:
     """Write a frame of JSON, followed by a zero byte and ``blob`` if there is one.
 
     Raises:
@@ -48,7 +48,7 @@ def send_json(stream: BinaryIO, kind: bytes, value: Any, blob: bytes | None = No
     send(stream, kind, head if blob is None else head + b"\0" + blob)
 
 
-def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
+def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
     """Read one frame.
 
     Raises:
@@ -67,7 +67,7 @@ def split(payload: bytes) -> tuple[Any, bytes]:
     return json.loads(head), blob
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: IO[bytes], count: int) -> bytes:
     data = stream.read(count)
     if len(data) != count:
         raise SandboxLost("the other end of the pipe is gone")

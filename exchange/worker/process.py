@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from exchange import logs
 from exchange.relayer import relayer_key
@@ -28,8 +29,8 @@ _log = logging.getLogger(__name__)
 _END_SECONDS = 5.0
 
 
-def main(settings: Settings) -> int:
-    """Run until a signal comes; prints one JSON line when ready; returns the exit code.
+def main(settings: Settings) -> NoReturn:
+    """Run until a signal comes; prints one JSON line when ready; ends the process.
 
     Raises:
         SettingsError: there is no deployment yet.
@@ -80,7 +81,10 @@ def main(settings: Settings) -> int:
         execution.shut_down()
         chain.close()
         house.close()
-    return 0
+        sys.stdout.flush()
+    # A job in flight sits in a thread that nothing can interrupt; it resumes at the next start, so
+    # waiting for it here would only delay whoever stops this process.
+    os._exit(0)
 
 
 def _own_file(data_dir: Path) -> str:

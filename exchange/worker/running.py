@@ -15,6 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from compute.errors import ComputeError
+from compute.wire import parse_request
 from exchange import log as merkle
 from exchange.clock import Clock
 from exchange.documents import JobRequest, read_job
@@ -28,9 +30,11 @@ from exchange.store.database import Store
 from exchange.vault import Vault, model_path, result_path
 from exchange.worker.sandbox import Feed, Limits, run_child
 from ledger.commitment import parse_canonical
+from ledger.errors import SignatureInvalid
 from ledger.ids import DatasetId, JobId, ModelDigest, SubjectId, handle
 from ledger.leaf import Kind
 from ledger.policy import Permit
+from ledger.signing import recover_digest
 
 _log = logging.getLogger(__name__)
 _ROUNDS = 20
@@ -77,9 +81,9 @@ class Runner:
                 return self._end(identity, status, failed.reason if rest else word)
             except KeysRefused as refused:
                 return self._end(identity, "refused", "keys:" + ",".join(refused.reasons))
-            status = self._close(identity, job, head, blob)
-            if status is not None:
-                return status
+            closed = self._close(identity, job, head, blob)
+            if closed is not None:
+                return closed
             # Somebody in the result withdrew while it was being sealed: it is gone; without them.
         return self._end(identity, "failed", "unsettled")
 
@@ -106,7 +110,7 @@ class Runner:
                 },
             }
         if job.slots is not None:
-            blobs |= _ciphertext(self.vault.read(str(row["input"])))
+            blobs |= _ciphertext(self.vault.read(str(row["input"])), job, self._address(job))
         else:
             task |= self._dataset(job, len(permits))
         feed = Feed(
@@ -137,6 +141,13 @@ class Runner:
             ).scalar_one()
         blobs["weights"] = self.vault.read(model_path(ModelDigest.parse(job.model)))
         return {"card": parse_canonical(card.encode())}
+
+    def _address(self, job: JobRequest) -> bytes:
+        with self.store.reading() as conn:
+            address = conn.execute(
+                sa.select(schema.orgs.c.address).where(schema.orgs.c.org_id == job.requester.hex)
+            ).scalar_one()
+        return bytes.fromhex(str(address)[2:])
 
     def _dataset(self, job: JobRequest, parts: int) -> dict[str, Any]:
         dataset, version = _named(job)
@@ -336,12 +347,28 @@ def _named(job: JobRequest) -> tuple[DatasetId, int]:
     return job.dataset, job.version
 
 
-def _ciphertext(data: bytes) -> dict[str, bytes]:
-    """The evaluator's context and the request, as ``assent hospital encrypt`` joins them."""
+def _ciphertext(data: bytes, job: JobRequest, address: bytes) -> dict[str, bytes]:
+    """The evaluator's context and the request, as ``assent hospital encrypt`` joins them.
+
+    Only the header is read here: it must be signed by the requester and speak of exactly this job's
+    model and slots (decision D9). The ciphertext itself is parsed in the child.
+    """
     length = int.from_bytes(data[:4], "big")
     if len(data) < 4 + length:
         raise JobFailed("input-malformed")
-    return {"context": data[4 : 4 + length], "request": data[4 + length :]}
+    given = data[4 + length :]
+    try:
+        request = parse_request(given)
+        signer = recover_digest(request.header.digest, request.signature)
+    except (ComputeError, SignatureInvalid):
+        raise JobFailed("input-malformed") from None
+    if signer != address:
+        raise JobFailed("input-signature")
+    slots = tuple((subject.hex, consent) for subject, consent in job.slots or ())
+    header = request.header
+    if (header.slots, header.org, header.model) != (slots, job.requester.hex, job.model):
+        raise JobFailed("input-differs")
+    return {"context": data[4 : 4 + length], "request": given}
 
 
 def _listed(slots: list[int]) -> str:

@@ -45,6 +45,7 @@ def compute(given: Input) -> tuple[dict[str, Any], bytes]:
         for subject, (because, expires) in task["permits"].items()
     }
     if spec.kind == ENCRYPTED_INFERENCE:
+        given.no_parts()
         inputs: ClearInputs | EncryptedInputs = EncryptedInputs(
             given.blobs["request"], given.blobs["context"], model
         )
