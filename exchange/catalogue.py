@@ -7,6 +7,7 @@ Counts in the catalogue are rounded, so that one more patient is not seen.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -354,7 +355,7 @@ def _part_rows(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _found(row: RowMapping, names: dict[str, str]) -> dict[str, Any]:
-    manifest = parse_canonical(row["manifest"].encode())
+    manifest = json.loads(row["manifest"])
     return {
         "dataset": row["dataset_id"],
         "version": row["version"],

@@ -150,7 +150,7 @@ class Jobs:
         }
         conn.execute(sa.insert(jobs), row)
         conn.execute(sa.insert(schema.job_subjects), _subject_rows(identity, job, admission))
-        return told({name: row.get(name) for name in jobs.c.keys()})
+        return told({column.name: row.get(column.name) for column in jobs.c})
 
     def _subjects(self, conn: Connection, job: JobRequest) -> tuple[list[SubjectId], str | None]:
         if job.slots is not None:
@@ -358,13 +358,13 @@ def _subject_rows(identity: JobId, job: JobRequest, admission: Admission) -> lis
                 decision, reasons = "refer", ruling.questions
             case Denial():
                 decision, reasons = "deny", ruling.reasons
-        slot, consent = places.get(subject, (None, None))
+        place = places.get(subject)
         rows.append(
             {
                 "job_id": identity.hex,
                 "subject": subject.hex,
-                "slot": slot,
-                "consent_id": consent,
+                "slot": None if place is None else place[0],
+                "consent_id": None if place is None else place[1],
                 "decision": decision,
                 "reasons": json.dumps(list(reasons), separators=(",", ":")),
                 "leaf_idx": admission.entries[subject].index,
