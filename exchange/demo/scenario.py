@@ -58,6 +58,11 @@ class Scenario:
         self.models: dict[str, ModelFile] = {}
         self.releases: list[str] = []
 
+    @staticmethod
+    def differs(what: str) -> Differs:
+        """The error that a difference is."""
+        return Differs(what)
+
     @property
     def publisher(self) -> Hospital:
         """Hospital A."""
