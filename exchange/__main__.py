@@ -134,7 +134,7 @@ def worker() -> None:
     from exchange.settings import load_settings
     from exchange.worker.process import main as run
 
-    raise typer.Exit(run(load_settings()))
+    run(load_settings())
 
 
 @app.command(context_settings=_PASS_THROUGH)
@@ -152,7 +152,7 @@ def main() -> None:
     except (ExchangeError, LedgerError) as error:
         next_step = getattr(error, "next_step", "")
         typer.echo(f"error: {error}", err=True)
-        if next_step:
+        if next_step and next_step not in str(error):
             typer.echo(f"next:  {next_step}", err=True)
         sys.exit(1)
 

@@ -18,7 +18,7 @@ def with_password(url: str, file: Path | None, variable: str) -> str:
     if file is None:
         return url
     parts = urlsplit(url)
-    if not parts.username or not parts.hostname:
+    if not parts.username:
         raise SettingsError(
             "names a password for an address without a user",
             variable=variable,

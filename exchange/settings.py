@@ -286,12 +286,8 @@ def _explained(error: ValidationError) -> SettingsError:
 
 def _completed(settings: Settings) -> dict[str, object]:
     data = settings.data_dir.expanduser().absolute()
-    worker = settings.worker
-    queue = with_password(
-        worker.database_url or "",
-        worker.database_password_file,
-        "ASSENT_WORKER__DATABASE_PASSWORD_FILE",
-    )
+    worker, variable = settings.worker, "ASSENT_WORKER__DATABASE_PASSWORD_FILE"
+    queue = with_password(worker.database_url or "", worker.database_password_file, variable)
     return {
         "data_dir": data,
         "database_url": with_password(

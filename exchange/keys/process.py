@@ -20,7 +20,7 @@ from exchange import logs
 from exchange.clock import Clock, SystemClock
 from exchange.deployment import Deployment
 from exchange.documents import KEYS_KEY_KIND
-from exchange.errors import ExchangeError, KeysRefused, Transient
+from exchange.errors import ExchangeError, KeysRefused, StoreError, Transient
 from exchange.gate import Gate
 from exchange.keys.checks import Checks
 from exchange.keys.database import KeysDatabase
@@ -194,7 +194,11 @@ class KeysProcess:
     # Verbs ---------------------------------------------------------------------------------
 
     def _status(self, _: Fields) -> dict[str, Any]:
-        ready = self._ready or self._find_deployment()
+        try:
+            ready = self._ready or self._find_deployment()
+        except StoreError:
+            # Between the deployment and the api's first start nobody has made the store yet.
+            ready = None
         return {
             "pid": os.getpid(),
             "exchange": to_hex(self.exchange_address),

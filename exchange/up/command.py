@@ -47,8 +47,8 @@ def up(*, demo: bool, founders: Sequence[Path], auditors: Sequence[Path]) -> int
                 "hospital/card.json`; or look around with `assent up --demo`"
             ),
         )
-    require_ports(settings)
     with alone(settings.run_dir):
+        require_ports(settings)
         stack = Stack(settings, list(founders), list(auditors), progress=typer.echo)
         return serve(stack, told=lambda deployment: links(stack.settings, deployment))
 
