@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from exchange import checkpoints
 from exchange import log as merkle
 from exchange.actor import Actor, Role
 from exchange.auditing.accesses import MOVING, AccessRow, find, newest
@@ -41,7 +42,7 @@ class Audit:
     def checkpoints(self, cursor: int | None, limit: int) -> Page:
         """Signed heads of the log, newest first; the cursor is a size."""
         with self._store.reading() as conn:
-            rows = merkle.list_checkpoints(conn, before=cursor, limit=limit + 1)
+            rows = checkpoints.list_checkpoints(conn, before=cursor, limit=limit + 1)
         return page_of([_checkpoint(row) for row in rows], limit, lambda one: str(one["size"]))
 
     def latest(self) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def _entitled(access: AccessRow | None, actor: Actor) -> AccessRow:
     raise NotFound("no such access")
 
 
-def _checkpoint(row: merkle.CheckpointRow) -> dict[str, Any]:
+def _checkpoint(row: checkpoints.CheckpointRow) -> dict[str, Any]:
     return {
         "size": row.size,
         "root": to_hex(row.root),

@@ -15,15 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from exchange import subtrees
 from exchange.errors import NotFound, StoreError
-from exchange.store.schema import chain_heads, checkpoints, leaves, tree_head, tree_nodes
+from exchange.store.schema import chain_heads, leaves, tree_head, tree_nodes
+from exchange.subtrees import CHUNK, Nodes
 from ledger.commitment import canonical, new_salt, parse_canonical, sha256
 from ledger.ids import ConsentId, SubjectId, handle
 from ledger.leaf import ZEROS, Chain, Kind, Leaf, chain_of
 from ledger.merkle import CompactRange, node_hash
-
-CHUNK = 500
-"""Values per IN list."""
 
 _HEAD_ROW = 1
 
@@ -143,8 +142,8 @@ def head(conn: Connection) -> tuple[int, bytes]:
 def root_at(conn: Connection, size: int) -> bytes:
     """Return the root that the log had when it held ``size`` leaves. Raises NotFound."""
     _require_size(conn, size)
-    wanted = _decomposed(size)
-    nodes = _Nodes(conn, wanted)
+    wanted = subtrees.split(0, size)
+    nodes = Nodes(conn, wanted)
     frontier = CompactRange.from_bytes(
         size.to_bytes(8, "big") + b"".join(nodes[node] for node in wanted)
     )
@@ -167,8 +166,8 @@ def inclusions(conn: Connection, indexes: Iterable[int], size: int) -> dict[int,
     _require_size(conn, size)
     if wanted and not (wanted[0] >= 0 and wanted[-1] < size):
         raise NotFound(f"no such leaf in the tree of {size}")
-    ranges = {index: _path(index, 0, size) for index in wanted}
-    nodes = _Nodes(conn, [n for path in ranges.values() for r in path for n in _split(*r)])
+    ranges = {index: subtrees.path(index, 0, size) for index in wanted}
+    nodes = Nodes(conn, [n for path in ranges.values() for r in path for n in subtrees.split(*r)])
     return {index: [nodes.root(*r) for r in path] for index, path in ranges.items()}
 
 
@@ -182,8 +181,8 @@ def consistency(conn: Connection, first: int, second: int) -> list[bytes]:
         raise NotFound(f"no tree of {first} leaves before that of {second}")
     if first in (0, second):
         return []
-    ranges = _subproof(first, 0, second, complete=True)
-    nodes = _Nodes(conn, [n for r in ranges for n in _split(*r)])
+    ranges = subtrees.subproof(first, 0, second, complete=True)
+    nodes = Nodes(conn, [n for r in ranges for n in subtrees.split(*r)])
     return [nodes.root(*r) for r in ranges]
 
 
@@ -246,80 +245,6 @@ def heads(conn: Connection, handles: Iterable[bytes], chain: Chain) -> dict[byte
         for one, seq, digest in rows:
             found[bytes.fromhex(one[2:])] = Head(seq, bytes.fromhex(digest[2:]))
     return found
-
-
-# Checkpoints -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointRow:
-    """A signed head of the log. ``status`` is ``pending``, ``sent`` or ``anchored``."""
-
-    size: int
-    root: bytes
-    at_ms: int
-    signature: bytes
-    status: str
-    tx: bytes | None
-    block: int | None
-
-
-def add_checkpoint(
-    conn: Connection, *, size: int, root: bytes, signature: bytes, at_ms: int
-) -> CheckpointRow:
-    """Keep a signed head, to be anchored.
-
-    Raises:
-        StoreError: the root is not the one the log has at that size; a second root is never kept.
-        AlreadyExists: that size has its checkpoint.
-
-    """
-    if root_at(conn, size) != root:
-        raise StoreError(f"not the root of the log at size {size}")
-    conn.execute(
-        sa.insert(checkpoints).values(
-            size=size,
-            root="0x" + root.hex(),
-            at_ms=at_ms,
-            signature="0x" + signature.hex(),
-            status="pending",
-        )
-    )
-    return CheckpointRow(size, root, at_ms, signature, "pending", None, None)
-
-
-def mark_checkpoint(
-    conn: Connection, size: int, status: str, *, tx: bytes | None = None, block: int | None = None
-) -> None:
-    """Note how far the chain is with a checkpoint. Raises NotFound."""
-    changed = conn.execute(
-        sa.update(checkpoints)
-        .where(checkpoints.c.size == size)
-        .values(status=status, tx=None if tx is None else "0x" + tx.hex(), block=block)
-    )
-    if changed.rowcount != 1:
-        raise NotFound(f"no checkpoint of size {size}")
-
-
-def list_checkpoints(
-    conn: Connection, *, before: int | None = None, limit: int = 100
-) -> list[CheckpointRow]:
-    """Return checkpoints, newest first, smaller than ``before`` where that is given."""
-    query = sa.select(checkpoints).order_by(checkpoints.c.size.desc()).limit(limit)
-    if before is not None:
-        query = query.where(checkpoints.c.size < before)
-    return [
-        CheckpointRow(
-            size=row.size,
-            root=bytes.fromhex(row.root[2:]),
-            at_ms=row.at_ms,
-            signature=bytes.fromhex(row.signature[2:]),
-            status=row.status,
-            tx=None if row.tx is None else bytes.fromhex(row.tx[2:]),
-            block=row.block,
-        )
-        for row in conn.execute(query)
-    ]
 
 
 # Appending ---------------------------------------------------------------------------------
@@ -449,91 +374,3 @@ def _require_size(conn: Connection, size: int) -> None:
     held = conn.execute(sa.select(tree_head.c.size)).scalar_one()
     if not 0 <= size <= held:
         raise NotFound(f"the log holds {held} leaves, not {size}")
-
-
-# Ranges of leaves are [start, stop); a node is (level, position), a complete subtree.
-
-
-def _split_point(count: int) -> int:
-    return 1 << (count - 1).bit_length() - 1
-
-
-def _path(index: int, start: int, stop: int) -> list[tuple[int, int]]:
-    """Return the ranges whose roots make up PATH(index, D[start:stop]), lowest first."""
-    found: list[tuple[int, int]] = []
-    while stop - start > 1:
-        middle = start + _split_point(stop - start)
-        if index < middle:
-            found.append((middle, stop))
-            stop = middle
-        else:
-            found.append((start, middle))
-            start = middle
-    return found[::-1]
-
-
-def _subproof(first: int, start: int, stop: int, *, complete: bool) -> list[tuple[int, int]]:
-    """Return the ranges of SUBPROOF(first, D[start:stop], complete); ``first`` counts leaves."""
-    if first == stop - start:
-        return [] if complete else [(start, stop)]
-    split = _split_point(stop - start)
-    if first <= split:
-        return [*_subproof(first, start, start + split, complete=complete), (start + split, stop)]
-    return [
-        *_subproof(first - split, start + split, stop, complete=False),
-        (start, start + split),
-    ]
-
-
-def _split(start: int, stop: int) -> list[tuple[int, int]]:
-    """Return the complete subtrees that a range begun at its own alignment consists of."""
-    found = []
-    while start < stop:
-        level = (stop - start).bit_length() - 1
-        found.append((level, start >> level))
-        start += 1 << level
-    return found
-
-
-def _decomposed(size: int) -> list[tuple[int, int]]:
-    return _split(0, size)
-
-
-class _Nodes:
-    """Roots of complete subtrees, read in a few statements."""
-
-    def __init__(self, conn: Connection, wanted: Iterable[tuple[int, int]]) -> None:
-        self._found: dict[tuple[int, int], bytes] = {}
-        by_level: dict[int, set[int]] = {}
-        for level, position in wanted:
-            by_level.setdefault(level, set()).add(position)
-        for level, positions in by_level.items():
-            listed = sorted(positions)
-            for at in range(0, len(listed), CHUNK):
-                self._read(conn, level, listed[at : at + CHUNK])
-
-    def _read(self, conn: Connection, level: int, positions: list[int]) -> None:
-        if level == 0:
-            query = sa.select(leaves.c.idx, leaves.c.hash).where(leaves.c.idx.in_(positions))
-            for position, text in conn.execute(query):
-                self._found[0, position] = bytes.fromhex(text[2:])
-            return
-        kept = sa.select(tree_nodes.c.position, tree_nodes.c.hash).where(
-            tree_nodes.c.level == level, tree_nodes.c.position.in_(positions)
-        )
-        for position, digest in conn.execute(kept):
-            self._found[level, position] = bytes(digest)
-
-    def __getitem__(self, node: tuple[int, int]) -> bytes:
-        try:
-            return self._found[node]
-        except KeyError:
-            raise StoreError(f"the log lacks the subtree {node[1]} of level {node[0]}") from None
-
-    def root(self, start: int, stop: int) -> bytes:
-        """Return MTH(D[start:stop]) from the complete subtrees it consists of."""
-        parts = [self[node] for node in _split(start, stop)]
-        found = parts[-1]
-        for part in reversed(parts[:-1]):
-            found = node_hash(part, found)
-        return found

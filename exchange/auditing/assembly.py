@@ -13,8 +13,10 @@ from sqlalchemy.engine import Connection
 
 from exchange import log
 from exchange.auditing.accesses import AccessRow, publication_leaf, subject_leaves
+from exchange.checkpoints import CheckpointRow, list_checkpoints
 from exchange.errors import Conflict, StoreError, VersionNotReady
 from exchange.store import schema
+from exchange.subtrees import CHUNK
 from ledger.bundle import (
     AuditBundle,
     LoggedLeaf,
@@ -74,7 +76,7 @@ def assemble(conn: Connection, deployment: bytes, access: AccessRow) -> AuditBun
     )
 
 
-def anchored_after(conn: Connection, index: int) -> log.CheckpointRow | None:
+def anchored_after(conn: Connection, index: int) -> CheckpointRow | None:
     """Return the smallest anchored checkpoint that covers the leaf, if there is one."""
     table = schema.checkpoints
     size = conn.execute(
@@ -84,7 +86,7 @@ def anchored_after(conn: Connection, index: int) -> log.CheckpointRow | None:
     ).scalar_one_or_none()
     if size is None:
         return None
-    return log.list_checkpoints(conn, before=int(size) + 1, limit=1)[0]
+    return list_checkpoints(conn, before=int(size) + 1, limit=1)[0]
 
 
 def _checkpoint(conn: Connection, last: int) -> SignedCheckpoint:
@@ -98,10 +100,10 @@ def entries_at(conn: Connection, indexes: list[int]) -> dict[int, log.Entry]:
     """Read leaves in their places, all with their bodies. Raises Conflict, StoreError."""
     table = schema.leaves
     found: dict[int, log.Entry] = {}
-    for start in range(0, len(indexes), log.CHUNK):
+    for start in range(0, len(indexes), CHUNK):
         rows = conn.execute(
             sa.select(table.c.idx, table.c.skeleton, table.c.body).where(
-                table.c.idx.in_(indexes[start : start + log.CHUNK])
+                table.c.idx.in_(indexes[start : start + CHUNK])
             )
         )
         for index, skeleton, text in rows:

@@ -25,27 +25,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from exchange.errors import AlreadyExists, StoreError, StoreReadOnly, StoreUnavailable
+from exchange.errors import StoreError, StoreReadOnly, StoreUnavailable
 from exchange.store import migrate as migrations
+from exchange.store.engines import (
+    BUSY_MS,
+    is_disk_failure,
+    is_repeatable,
+    postgres_engine,
+    sqlite_engine,
+    translated,
+    unavailable,
+    with_driver,
+)
 
 T = TypeVar("T")
 
 LARGEST_GROUP = 128
 """Works per commit: bounds how long the first of them waits, and how long others cannot write."""
 
-_BUSY_MS = 30_000
 _RETRIES = 5
-# PostgreSQL: serialization_failure, deadlock_detected (the whole work is repeated).
-_REPEATABLE = ("40001", "40P01")
-_DISK_FAILURES = tuple(
-    "SQLITE_" + name
-    for name in ("BUSY", "CANTOPEN", "CORRUPT", "FULL", "INTERRUPT", "IOERR", "NOMEM", "READONLY")
-)
 _LOCK_POLL_SECONDS = 0.001
 
 
@@ -87,7 +88,7 @@ class Store:
             StoreError: the address is of an unknown kind.
 
         """
-        parsed = _with_driver(url)
+        parsed = with_driver(url)
         if parsed.get_backend_name() == "sqlite":
             return cls._open_sqlite(parsed, read_only=read_only, migrate=migrate)
         return cls._open_postgres(parsed, read_only=read_only, migrate=migrate)
@@ -99,7 +100,7 @@ class Store:
         path = Path(url.database).absolute()
         lock_path = path.with_name(path.name + ".lock")
         plain = url.set(database=str(path))
-        reader = _sqlite_engine(plain, write=False)
+        reader = sqlite_engine(plain, write=False)
         if read_only:
             if not path.exists():
                 raise StoreUnavailable(
@@ -111,18 +112,18 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"no place for the store ({type(error).__name__})") from None
-        writer = _sqlite_engine(plain, write=True)
+        writer = sqlite_engine(plain, write=True)
         with _exclusive(lock_path):
             _brought_up_to_date(writer, migrate=migrate)
         return cls(reader, writer, lock_path, plain)
 
     @classmethod
     def _open_postgres(cls, url: URL, *, read_only: bool, migrate: bool) -> Store:
-        reader = _postgres_engine(url, write=False)
+        reader = postgres_engine(url, write=False)
         if read_only:
             _checked(reader)
             return cls(reader, None, None, url)
-        writer = _postgres_engine(url, write=True)
+        writer = postgres_engine(url, write=True)
         _brought_up_to_date(writer, migrate=migrate)
         return cls(reader, writer, None, url)
 
@@ -170,7 +171,7 @@ class Store:
             with self._reader.connect() as conn, conn.begin():
                 yield conn
         except SQLAlchemyError as error:
-            raise _translated(error) from None
+            raise translated(error) from None
 
     def close(self) -> None:
         """Finish the waiting works, then let go of the database. Repeating it does nothing."""
@@ -195,8 +196,8 @@ class Store:
                 with writer.begin() as conn:
                     return work(conn)
             except SQLAlchemyError as error:
-                if attempt == _RETRIES or not _is_repeatable(error):
-                    raise _translated(error) from None
+                if attempt == _RETRIES or not is_repeatable(error):
+                    raise translated(error) from None
         raise StoreUnavailable("the database kept refusing")
 
     # SQLite: the writer thread -------------------------------------------------------------
@@ -230,7 +231,7 @@ class Store:
         except (SQLAlchemyError, OSError) as error:
             # What the connection believes about the disk is not trusted after a failure.
             self._writer.dispose()
-            failure = _unavailable(error)
+            failure = unavailable(error)
             for task in group:
                 task.done.set_exception(failure)
             return
@@ -249,80 +250,14 @@ class Store:
             result = work(conn)
             savepoint.commit()
         except SQLAlchemyError as error:
-            if _is_disk_failure(error):
+            if is_disk_failure(error):
                 raise
             savepoint.rollback()
-            return None, _translated(error)
+            return None, translated(error)
         except BaseException as error:  # noqa: BLE001 - handed to the caller that waits for it
             savepoint.rollback()
             return None, error
         return result, None
-
-
-def _with_driver(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except SQLAlchemyError:
-        raise StoreError("not the address of a database") from None
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        return parsed.set(drivername="sqlite")
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    raise StoreError(f"{backend} is not a database of the store: use sqlite or postgresql")
-
-
-def _sqlite_engine(url: URL, *, write: bool) -> Engine:
-    engine = sa.create_engine(
-        url,
-        hide_parameters=True,
-        poolclass=sa.pool.QueuePool,
-        pool_size=1 if write else 16,
-        max_overflow=0 if write else 48,
-        connect_args={"check_same_thread": False, "timeout": _BUSY_MS / 1000},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        # The driver must not begin transactions by itself: see the begin event.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-        if write:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-        else:
-            cursor.execute("PRAGMA query_only=ON")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA trusted_schema=OFF")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begun(conn: Connection) -> None:
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _postgres_engine(url: URL, *, write: bool) -> Engine:
-    engine = sa.create_engine(
-        url,
-        hide_parameters=True,
-        pool_size=8,
-        max_overflow=24,
-        pool_pre_ping=True,
-        isolation_level="READ COMMITTED" if write else "REPEATABLE READ",
-        connect_args={"connect_timeout": 10, "application_name": "assent"},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.execute(
-            "SET synchronous_commit = on" if write else "SET default_transaction_read_only = on"
-        )
-        connection.commit()
-
-    return engine
 
 
 def _checked(engine: Engine) -> None:
@@ -330,7 +265,7 @@ def _checked(engine: Engine) -> None:
         with engine.connect() as conn:
             migrations.require_current(conn)
     except SQLAlchemyError as error:
-        raise _translated(error) from None
+        raise translated(error) from None
 
 
 def _brought_up_to_date(engine: Engine, *, migrate: bool) -> None:
@@ -341,7 +276,7 @@ def _brought_up_to_date(engine: Engine, *, migrate: bool) -> None:
             else:
                 migrations.require_current(conn)
     except SQLAlchemyError as error:
-        raise _translated(error) from None
+        raise translated(error) from None
 
 
 @contextmanager
@@ -349,7 +284,7 @@ def _exclusive(lock_path: Path) -> Iterator[None]:
     """Hold the lock file for the length of one transaction; the kernel frees it if we die."""
     descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + _BUSY_MS / 1000
+        deadline = time.monotonic() + BUSY_MS / 1000
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -366,43 +301,3 @@ def _exclusive(lock_path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
-
-
-def _is_repeatable(error: SQLAlchemyError) -> bool:
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _REPEATABLE
-
-
-def _is_disk_failure(error: SQLAlchemyError) -> bool:
-    """Whether SQLite may have undone the whole transaction by itself (ENOSPC, EIO, corruption).
-
-    https://www.sqlite.org/lang_transaction.html §3: FULL, IOERR, NOMEM, BUSY and INTERRUPT may.
-    """
-    if isinstance(error, IntegrityError) or not isinstance(error, DBAPIError):
-        return False
-    return str(getattr(error.orig, "sqlite_errorname", "")).startswith(_DISK_FAILURES)
-
-
-def _place(error: IntegrityError) -> str:
-    """Name the columns or the constraint, never the values."""
-    diagnosis = getattr(error.orig, "diag", None)
-    if diagnosis is not None:
-        return str(diagnosis.constraint_name or diagnosis.column_name or diagnosis.table_name)
-    return str(error.orig).rpartition(": ")[2]
-
-
-def _unavailable(error: BaseException) -> StoreUnavailable:
-    orig = getattr(error, "orig", None)
-    name = getattr(orig, "sqlite_errorname", None) or getattr(orig, "sqlstate", None)
-    shown = name or type(orig or error).__name__
-    return StoreUnavailable(f"the store failed ({shown})", next_step="repeat the request later")
-
-
-def _translated(error: SQLAlchemyError) -> Exception:
-    """Return an error of our own tree; what is a mistake in our own code stays what it is."""
-    if isinstance(error, IntegrityError):
-        return AlreadyExists(f"already stored or not allowed: {_place(error)}")
-    if isinstance(error, sa.exc.ProgrammingError | sa.exc.DataError):
-        return error
-    if isinstance(error, DBAPIError | sa.exc.TimeoutError):
-        return _unavailable(error)
-    return error

@@ -24,8 +24,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from exchange import checkpoints, outbox
 from exchange import log as merkle
-from exchange import outbox
 from exchange.clock import Clock
 from exchange.deployment import Deployment
 from exchange.errors import ExchangeError
@@ -33,15 +33,14 @@ from exchange.keys.client import KeysClient
 from exchange.outbox import Promise
 from exchange.store import schema
 from exchange.store.database import Store
+from exchange.worker.recording import record
 from ledger.chain import ChainLedger
-from ledger.commitment import canonical, parse_canonical
 from ledger.deploy import Deployment as OnChain
 from ledger.deploy import deploy
 from ledger.errors import LedgerError, Reverted, WrongChain
-from ledger.follow import Cursor, Follower, FollowResult
-from ledger.ids import ConsentId, SubjectId
-from ledger.interface import ChainEvent, GrantItem, Head, WithdrawItem
-from ledger.leaf import Kind
+from ledger.follow import Cursor, Follower
+from ledger.ids import ConsentId
+from ledger.interface import GrantItem, Head, WithdrawItem
 from ledger.messages import from_hex
 from ledger.signing import Key
 
@@ -235,7 +234,7 @@ class ChainSide:
             and result.cursor == self._cursor()
         ):
             return False
-        self._store.transact(lambda conn: self._record(conn, result))
+        self._store.transact(lambda conn: record(conn, result, self._clock))
         self._noted = noted
         return result.more
 
@@ -289,101 +288,6 @@ class ChainSide:
             tuple(Head(number, bytes.fromhex(text[2:])) for number, text in history),
         )
 
-    def _record(self, conn: Connection, result: FollowResult) -> None:
-        merkle.lock_head(conn)
-        granted = [event for event in result.events if event.kind == "granted"]
-        withdrawn = [event for event in result.events if event.kind == "withdrawn"]
-        self._record_grants(conn, granted)
-        self._record_withdrawals(conn, withdrawn)
-        for event in result.events:
-            if event.kind == "checkpoint" and event.size is not None:
-                outbox.mark_anchored(conn, event.size)
-                self._record_anchor(conn, event)
-            elif event.kind == "participant":
-                self._record_participant(conn, event)
-        cursor = result.cursor
-        values = {
-            "number": cursor.number,
-            "hash": "0x" + cursor.hash.hex(),
-            "history": canonical(
-                [[head.number, "0x" + head.hash.hex()] for head in cursor.history]
-            ).decode(),
-            "answered_ms": self._clock.now_ms(),
-        }
-        table = schema.chain_cursor
-        if conn.execute(sa.update(table).where(table.c.id == 1).values(values)).rowcount == 0:
-            conn.execute(sa.insert(table), {"id": 1, **values})
-
-    def _record_grants(self, conn: Connection, events: Sequence[ChainEvent]) -> None:
-        """A permit becomes active with its record; what was active or ended stays so."""
-        rows = _rows(conn, [event.id for event in events])
-        now = self._clock.now_ms()
-        new = [event for event in events if _unrecorded(rows.get("0x" + event.id.hex()))]
-        entries = merkle.append_many(conn, [_recorded(event, rows) for event in new], now)
-        table = schema.consents
-        for event, entry in zip(new, entries, strict=True):
-            row = rows["0x" + event.id.hex()]
-            status = "active" if row["status"] == "draft" else row["status"]
-            conn.execute(
-                sa.update(table)
-                .where(table.c.consent_id == row["consent_id"])
-                .values(
-                    status=status,
-                    recorded_leaf=entry.index,
-                    recorded_block=event.block_number,
-                    final=True,
-                )
-            )
-        outbox.mark_recorded(conn, [ConsentId(event.id) for event in events], verb="grant")
-
-    def _record_withdrawals(self, conn: Connection, events: Sequence[ChainEvent]) -> None:
-        """A lifted objection ends with its record, a leaf of its own; a permit had ended before."""
-        table = schema.consents
-        rows = _rows(conn, [event.id for event in events])
-        lifted = [
-            event
-            for event in events
-            if (row := rows.get("0x" + event.id.hex())) is not None
-            and row["decision"] == "deny"
-            and row["status"] == "active"
-            and row["ended_leaf"] is not None
-        ]
-        merkle.append_many(conn, [_recorded(event, rows) for event in lifted], self._clock.now_ms())
-        for event in lifted:
-            conn.execute(
-                sa.update(table)
-                .where(table.c.consent_id == "0x" + event.id.hex())
-                .values(status="inactive")
-            )
-        outbox.mark_recorded(conn, [ConsentId(event.id) for event in events], verb="withdraw")
-
-    @staticmethod
-    def _record_anchor(conn: Connection, event: ChainEvent) -> None:
-        table = schema.checkpoints
-        conn.execute(
-            sa.update(table)
-            .where(table.c.size == event.size)
-            .values(status="anchored", tx="0x" + event.tx_hash.hex(), block=event.block_number)
-        )
-
-    @staticmethod
-    def _record_participant(conn: Connection, event: ChainEvent) -> None:
-        """An admission is kept once the chain says so."""
-        if event.change != "admitted" or event.participant is None:
-            return
-        wanted = "0x" + event.participant.hex()
-        rows = conn.execute(
-            sa.select(schema.outbox.c.id, schema.outbox.c.payload).where(
-                schema.outbox.c.verb == "admit", schema.outbox.c.status != "recorded"
-            )
-        ).all()
-        kept = []
-        for row in rows:
-            payload = parse_canonical(row.payload.encode())
-            if isinstance(payload, dict) and payload.get("participant") == wanted:
-                kept.append(row.id)
-        outbox.mark_kept(conn, kept)
-
     # Anchoring -----------------------------------------------------------------------------
 
     def checkpoint(self) -> bool:
@@ -394,17 +298,19 @@ class ChainSide:
         """
         with self._store.reading() as conn:
             size, root = merkle.head(conn)
-            newest = merkle.list_checkpoints(conn, limit=1)
+            newest = checkpoints.list_checkpoints(conn, limit=1)
         if size == 0 or (newest and newest[0].size >= size):
             return False
         signed = self._keys.sign_checkpoint(size, root)
         now = self._clock.now_ms()
 
         def work(conn: Connection) -> None:
-            known = merkle.list_checkpoints(conn, limit=1)
+            known = checkpoints.list_checkpoints(conn, limit=1)
             if known and known[0].size >= size:
                 return
-            merkle.add_checkpoint(conn, size=size, root=root, signature=signed.signature, at_ms=now)
+            checkpoints.add_checkpoint(
+                conn, size=size, root=root, signature=signed.signature, at_ms=now
+            )
             outbox.promise_anchor(conn, size=size, root=root, signature=signed.signature, at_ms=now)
 
         self._store.transact(work)
@@ -419,32 +325,3 @@ def _item(promise: Promise, kind: type[GrantItem | WithdrawItem]) -> Any:
         int(payload["untilDay"]),
         from_hex(payload["signature"], 64),
     )
-
-
-def _rows(conn: Connection, ids: Sequence[bytes]) -> dict[str, Any]:
-    table = schema.consents
-    found: dict[str, Any] = {}
-    texts = ["0x" + one.hex() for one in ids]
-    for start in range(0, len(texts), merkle.CHUNK):
-        chunk = texts[start : start + merkle.CHUNK]
-        for row in conn.execute(sa.select(table).where(table.c.consent_id.in_(chunk))).mappings():
-            found[row["consent_id"]] = row
-    return found
-
-
-def _recorded(event: ChainEvent, rows: dict[str, Any]) -> merkle.Draft:
-    """The leaf that says that the chain holds a message about this consent."""
-    return merkle.Draft(
-        Kind.CONSENT_RECORDED,
-        {
-            "block": event.block_number,
-            "blockHash": "0x" + event.block_hash.hex(),
-            "transaction": "0x" + event.tx_hash.hex(),
-        },
-        SubjectId.parse(rows["0x" + event.id.hex()]["subject"]),
-        ConsentId(event.id),
-    )
-
-
-def _unrecorded(row: Any) -> bool:
-    return row is not None and row["recorded_leaf"] is None

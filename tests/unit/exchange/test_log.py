@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from exchange import log
+from exchange import checkpoints, log
 from exchange.errors import AlreadyExists, NotFound, StoreError
 from exchange.store.database import Store
 from exchange.store.schema import leaves, tree_nodes
@@ -179,9 +179,9 @@ def test_a_checkpoint_is_of_the_log_and_has_one_root_per_size(store: Store) -> N
     hashes = filled(store, 6)
     root = merkle.root(hashes[:5])
 
-    def add(root: bytes) -> log.CheckpointRow:
+    def add(root: bytes) -> checkpoints.CheckpointRow:
         return store.transact(
-            lambda conn: log.add_checkpoint(
+            lambda conn: checkpoints.add_checkpoint(
                 conn, size=5, root=root, signature=b"\x01" * 64, at_ms=AT
             )
         )
@@ -192,10 +192,12 @@ def test_a_checkpoint_is_of_the_log_and_has_one_root_per_size(store: Store) -> N
         add(root)
     with pytest.raises(StoreError):
         add(merkle.root(hashes))
-    store.transact(lambda conn: log.mark_checkpoint(conn, 5, "anchored", tx=b"\x02" * 32, block=7))
+    store.transact(
+        lambda conn: checkpoints.mark_checkpoint(conn, 5, "anchored", tx=b"\x02" * 32, block=7)
+    )
     with store.reading() as conn:
-        (only,) = log.list_checkpoints(conn)
+        (only,) = checkpoints.list_checkpoints(conn)
         assert (only.size, only.root, only.status, only.block) == (5, root, "anchored", 7)
-        assert log.list_checkpoints(conn, before=5) == []
+        assert checkpoints.list_checkpoints(conn, before=5) == []
     with pytest.raises(NotFound):
-        store.transact(lambda conn: log.mark_checkpoint(conn, 4, "sent"))
+        store.transact(lambda conn: checkpoints.mark_checkpoint(conn, 4, "sent"))
