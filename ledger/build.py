@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
+import posixpath
 import re
 import shlex
 import shutil
@@ -93,7 +93,7 @@ def collect_sources(packages: Path) -> dict[str, str]:
 
 def _resolve(unit: str, imported: str) -> str:
     if imported.startswith("."):
-        return os.path.normpath(os.path.join(os.path.dirname(unit), imported))
+        return posixpath.normpath(posixpath.join(posixpath.dirname(unit), imported))
     return imported
 
 

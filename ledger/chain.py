@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from ledger.abi import CONTRACTS, ContractName, selector
 from ledger.calldata import pack, pack_items, word
-from ledger.deploy import Deployment as Deployment
-from ledger.deploy import deploy as deploy
+from ledger.deploy import Deployment as Deployment  # noqa: PLC0414 - part of this face
+from ledger.deploy import deploy as deploy  # noqa: PLC0414 - part of this face
 from ledger.deploy import describe
 from ledger.errors import ChainError, ChainUnreachable, MalformedValue, Reorganised, WrongChain
 from ledger.eventlog import decode_event, decode_rejections
@@ -296,7 +296,7 @@ def fetch_trust(
     addresses: Mapping[ContractName, bytes],
     *,
     timeout: tuple[float, float] = (2.0, 30.0),
-    progress: Callable[[int], None] = lambda block: None,
+    progress: Callable[[int], None] = lambda _block: None,
 ) -> dict[str, Any]:
     """Read from the auditor's own node what a verification trusts; JSON, bytes as 0x-hex.
 

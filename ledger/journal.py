@@ -78,7 +78,7 @@ class Journal:
     def add(self, txs: Sequence[JournalledTx]) -> None:
         """Accept transactions, all in one durable write."""
         rows = [(tx.hash, tx.raw, tx.sender, tx.nonce, tx.gas) for tx in txs]
-        with self._lock, _transaction(self._db):
+        with self._lock, _Transaction(self._db):
             self._db.executemany(
                 "INSERT INTO txs (hash, raw, sender, nonce, gas) VALUES (?, ?, ?, ?, ?)", rows
             )
@@ -100,7 +100,7 @@ class Journal:
         self, block: JournalledBlock, mined: Sequence[bytes], dropped: Sequence[bytes]
     ) -> None:
         """Note a block: the hashes of its transactions in order, and those left out of it."""
-        with self._lock, _transaction(self._db):
+        with self._lock, _Transaction(self._db):
             self._db.execute(
                 "INSERT INTO blocks VALUES (?, ?, ?)", (block.number, block.timestamp, block.hash)
             )
@@ -170,7 +170,7 @@ class Journal:
             self._db.close()
 
 
-class _transaction:
+class _Transaction:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 

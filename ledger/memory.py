@@ -91,7 +91,7 @@ class MemoryLedger:
     def _submit(
         self,
         items: Sequence[GrantItem] | Sequence[WithdrawItem],
-        message: type[Grant] | type[Withdraw],
+        message: type[Grant | Withdraw],
     ) -> Submission:
         if not items:
             return Submission(())
@@ -114,7 +114,7 @@ class MemoryLedger:
     def _problem(
         self,
         item: GrantItem | WithdrawItem,
-        message: type[Grant] | type[Withdraw],
+        message: type[Grant | Withdraw],
         status: ChainStatus,
     ) -> str | None:
         signer = self._signer(message(item.commitment, item.until_day), item.signature)

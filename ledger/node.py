@@ -175,7 +175,7 @@ class _Door(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.wfile.flush()
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library names it
         """Keep quiet: requests carry addresses and signed messages."""
 
 

@@ -17,7 +17,7 @@ from ledger.interface import GrantItem, WithdrawItem
 from ledger.managed import ManagedNode
 from ledger.node import NodeServer
 from ledger.rpc import Relayer, Rpc
-from ledger.signing import Checkpoint, Domain, Grant, Key, Message, Withdraw
+from ledger.signing import Checkpoint, Domain, Grant, Key, Withdraw
 
 RELAYER = Key.from_bytes(hashlib.sha256(b"relayer").digest())
 LOG = Key.from_bytes(hashlib.sha256(b"log").digest())
@@ -136,8 +136,19 @@ class OpenAnvil:
         self.url = f"http://127.0.0.1:{port}"
         free = ["--accounts", "0", "--balance", "0", "--base-fee", "0", "--gas-price", "0"]
         self.process = subprocess.Popen(
-            [str(anvil), "--port", str(port), "--timestamp", str(genesis), "--quiet", *free]
-            + ["--gas-limit", "120000000", "--disable-min-priority-fee", "--no-cors"],
+            [
+                str(anvil),
+                "--port",
+                str(port),
+                "--timestamp",
+                str(genesis),
+                "--quiet",
+                *free,
+                "--gas-limit",
+                "120000000",
+                "--disable-min-priority-fee",
+                "--no-cors",
+            ],  # fmt: skip
             stdout=subprocess.DEVNULL,
         )
         self.rpc = Rpc(self.url)

@@ -99,7 +99,7 @@ def consent(house: House, actor: SubjectActor, consent: str) -> dict[str, Any]:
 
 
 @router.post("/consents/{consent}/withdrawal", operation_id="withdraw")
-def withdraw(  # noqa: PLR0917 - FastAPI calls it by keyword
+def withdraw(
     house: House,
     actor: SubjectActor,
     once: OnceActor,

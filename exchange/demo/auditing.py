@@ -144,7 +144,7 @@ def verify(bundle: Path, trust: Path) -> dict[str, Any]:
 
 
 def _ledger(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own interpreter and arguments
+    return subprocess.run(
         [sys.executable, "-m", "ledger", *arguments],
         capture_output=True,
         text=True,
@@ -188,9 +188,7 @@ def _forge_consent(scenario: Scenario, subject: SubjectId) -> str:
 
 def _await_active(scenario: Scenario, subject: SubjectId, consent: str) -> None:
     """Wait until the chain has recorded the forged consent, as it records any signed message."""
-    wish = next(
-        wish for group in scenario.wishes for wish in group if wish.subject == subject
-    )
+    wish = next(wish for group in scenario.wishes for wish in group if wish.subject == subject)
     end = time.monotonic() + _ANCHORED_SECONDS
     while time.monotonic() < end:
         listed = {item["consent"]: item for item in scenario.crowd.client(wish).consents()}

@@ -97,7 +97,7 @@ class Person:
 
 def generate(count: int, *, prefix: str, seed: int) -> list[Person]:
     """``count`` people with record numbers ``<prefix>-…``."""
-    draw = random.Random(seed)  # noqa: S311 - made-up people, not keys
+    draw = random.Random(seed)
     people = []
     for index in range(count):
         female = draw.random() < 0.5
@@ -222,7 +222,7 @@ def write_files(people: list[Person], folder: Path) -> dict[str, Path]:
 
 def training_set(count: int, *, seed: int) -> tuple[list[list[float]], list[int]]:
     """Rows and labels of people who are in no dataset, with a little noise in the labels."""
-    draw = random.Random(seed)  # noqa: S311 - made-up people, not keys
+    draw = random.Random(seed)
     people = generate(count, prefix="T", seed=seed)
     labels = [
         int(draw.random() < 1 / (1 + math.exp(-4 * (2 * person.label - 1)))) for person in people

@@ -68,9 +68,7 @@ def deal(entries: Sequence[Enrolled]) -> list[Wish]:
     """Give every patient a wish, in fixed proportions, mixed so that small cohorts have all kinds."""
     deck = [kind for kind, times in _DEALT for _ in range(times)]
     order = [(7 * index) % len(deck) for index in range(len(deck))]
-    return [
-        Wish(entry, deck[order[index % len(deck)]]) for index, entry in enumerate(entries)
-    ]
+    return [Wish(entry, deck[order[index % len(deck)]]) for index, entry in enumerate(entries)]
 
 
 def counts(wishes: Sequence[Wish]) -> dict[str, int]:

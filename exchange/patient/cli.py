@@ -71,7 +71,7 @@ def enrol(
 
 
 @app.command()
-def grant(  # noqa: PLR0917 - typer calls it by keyword
+def grant(
     purpose: Purposes = None,
     requester: Requesters = None,
     category: Categories = None,
@@ -96,7 +96,7 @@ def grant(  # noqa: PLR0917 - typer calls it by keyword
 
 
 @app.command("object")
-def object_(  # noqa: PLR0917 - typer calls it by keyword
+def object_(
     purpose: Purposes = None,
     requester: Requesters = None,
     category: Categories = None,

@@ -122,7 +122,7 @@ def test_without_a_calibration_lost_precision_is_refused(make_request, linear_ke
         )
 
 
-def test_too_deep_and_without_a_form_are_refused(  # noqa: PLR0917 (fixtures)
+def test_too_deep_and_without_a_form_are_refused(
     make_request, linear_key, square_key, square, logistic, patients
 ):
     def evaluate(key, file):
@@ -223,7 +223,7 @@ def test_a_request_for_something_else_is_refused(
     assert refused.value.reason == reason
 
 
-def test_ciphertexts_of_other_parameters_are_refused(  # noqa: PLR0917 (fixtures)
+def test_ciphertexts_of_other_parameters_are_refused(
     request_linear, make_request, square_key, square, patients, linear_key, logistic
 ):
     foreign = make_request(square_key, square, patients)
