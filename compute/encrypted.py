@@ -30,9 +30,10 @@ import tenseal as ts
 from compute import canonical as cj
 from compute.context import EvaluatorContext, load_evaluator, read_tensor
 from compute.errors import CiphertextRefused, DepthExhausted, NotComputable
+from compute.headers import ReplyHeader, RequestHeader
 from compute.models import Array, Calibration, Layer, Model
 from compute.presets import Preset
-from compute.wire import Reply, ReplyHeader, Request, RequestHeader, parse_request
+from compute.wire import Reply, Request, parse_request
 
 # Half a unit of the second decimal that a decrypted score keeps is 0.005; worst case, not typical.
 TOLERANCE = 0.05

@@ -11,8 +11,9 @@ from compute import canonical as cj
 from compute.context import KeyHolder, read_tensor
 from compute.errors import CiphertextRefused
 from compute.guard import DECRYPTED_DIGITS
+from compute.headers import RequestHeader
 from compute.models import Array
-from compute.wire import RequestHeader, parse_reply
+from compute.wire import parse_reply
 
 
 def decrypt(keyholder: KeyHolder, reply_bytes: bytes, header: RequestHeader) -> Array:

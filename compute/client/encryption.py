@@ -16,16 +16,10 @@ import tenseal as ts
 from compute import canonical as cj
 from compute.context import KeyHolder
 from compute.errors import CiphertextRefused, InputMalformed
+from compute.headers import MAX_BOUND_BITS, MAX_COLUMNS, RequestHeader, Slot, fresh_nonce
 from compute.models import Array, Calibration
 from compute.presets import Preset, preset
-from compute.wire import (
-    MAX_BOUND_BITS,
-    MAX_COLUMNS,
-    Request,
-    RequestHeader,
-    Slot,
-    fresh_nonce,
-)
+from compute.wire import Request
 
 _LEAST_BOUND_BITS = 4
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from compute.client.decryption import decrypt
 from compute.client.encryption import encrypt, make_keys
 from compute.context import KeyHolder
+from compute.headers import RequestHeader
 from compute.models import ModelCard
 from compute.presets import preset_for
 from compute.score import decisions, scores
-from compute.wire import RequestHeader
 from exchange.errors import Malformed
 from exchange.hospital.asking import ENDED, await_job
 from exchange.hospital.client import ExchangeClient

@@ -24,9 +24,10 @@ from compute.errors import (
     InputMalformed,
     NotComputable,
 )
+from compute.headers import RequestHeader
 from compute.models import Calibration, load
 from compute.presets import LINEAR, PRESETS, SECURITY_BOUND_BITS, SQUARE, preset_for
-from compute.wire import Reply, Request, RequestHeader, header_digest, parse_reply, parse_request
+from compute.wire import Reply, Request, header_digest, parse_reply, parse_request
 
 WDBC = Path("../shared/data/tabular/breast_cancer_wdbc.csv")
 
