@@ -31,7 +31,7 @@ from ledger.chain import deploy, fetch_trust
 from ledger.commitment import canonical
 from ledger.errors import VerificationError
 from ledger.ids import ConsentId, JobId, ReleaseId
-from ledger.signing import sign_document, to_hex
+from ledger.signing import Lift, Terms, sign_document, to_hex
 from ledger.trust import Trust, parse
 from ledger.verify import Verified, verify_bundle
 from tests.deployed import Deployed, Patient
@@ -114,6 +114,13 @@ class Audited(Deployed):
 
     def record(self, consents: list[tuple[Patient, ConsentId]]) -> None:
         """Let the chain record what waits, instead of writing that it did."""
+        self.step()
+
+    def lift(self, patient: Patient, terms: Terms) -> None:
+        """Lift an objection, and let the chain record its end."""
+        lift = patient.identity.sign(Lift(terms.commitment()), self.domain)
+        consent = terms.consent_id()
+        self.consents.lift(patient.actor, consent, withdraw=self._withdraws[consent], lift=lift)
         self.step()
 
     def publish_for(self, patients: list[Patient], *, records: int = 1, size: int = 60) -> None:
