@@ -21,7 +21,7 @@ help: ## print this list
 demo: export ASSENT_DEMO_STARTED := $(shell date +%s)
 demo: ## install, start everything, run the scenario, write demo-report.json; DATA=DIR takes real files
 	@$(PYTHON) $(FRESH) demo
-	@$(BIN) -m exchange demo $(if $(DATA),--data "$(DATA)")
+	@$(BIN) -m exchange demo --began "$$ASSENT_DEMO_STARTED" $(if $(DATA),--data "$(DATA)")
 
 up: ## install, start everything, print one link per role, and stay up
 	@$(PYTHON) $(FRESH) demo

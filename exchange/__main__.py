@@ -53,11 +53,12 @@ def demo(
     ] = None,
     patients: Annotated[int, typer.Option(min=20, help="How many patients to generate.")] = 64,
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo-report.json"),
+    began: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the whole scenario on real parts, print a summary, write a report, stop everything."""
     from exchange.demo.command import demo as run
 
-    raise typer.Exit(run(data=data, patients=patients, report=report))
+    raise typer.Exit(run(data=data, patients=patients, report=report, began=began))
 
 
 @app.command()

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from exchange import log
 from exchange.demo.people import RESEARCH
+from exchange.demo.stage import Differs, Stage
 from exchange.granting import Checked, read_submission
 from exchange.hospital.client import Problem
 from exchange.hospital.receiving import receive_release
@@ -28,22 +29,19 @@ from ledger.ids import SubjectId
 from ledger.messages import from_hex
 from ledger.signing import Key
 
-if TYPE_CHECKING:
-    from exchange.demo.scenario import Scenario
-
 _ANCHORED_SECONDS = 60.0
 
 
-def audit(scenario: Scenario) -> dict[str, Any]:
+def audit(stage: Stage) -> dict[str, Any]:
     """Verify the first release offline; then the same bundle with one byte changed."""
-    release = scenario.releases[0]
-    folder = scenario.world.folder / "audit"
+    release = stage.releases[0]
+    folder = stage.world.folder / "audit"
     folder.mkdir(exist_ok=True)
-    bundle = fetch_bundle(scenario, release, folder)
-    trust = fetch_trust(scenario, folder)
+    bundle = fetch_bundle(stage, release, folder)
+    trust = fetch_trust(stage, folder)
     verdict = verify(bundle, trust)
     if not verdict["verified"]:
-        raise scenario.differs(f"the bundle fails at step {verdict['step']}: {verdict['what']}")
+        raise Differs(f"the bundle fails at step {verdict['step']}: {verdict['what']}")
     data = bytearray(bundle.read_bytes())
     middle = data.index(b'"purpose":"') + len(b'"purpose":"')
     data[middle] ^= 1
@@ -51,8 +49,8 @@ def audit(scenario: Scenario) -> dict[str, Any]:
     tampered.write_bytes(bytes(data))
     failed = verify(tampered, trust)
     if failed["verified"]:
-        raise scenario.differs("a bundle with a changed byte passes")
-    scenario.say(
+        raise Differs("a bundle with a changed byte passes")
+    stage.say(
         f"  the bundle of the release verifies offline ({verdict['permitted']} permitted, "
         f"{verdict['withheld']} withheld); with one byte changed it fails at step "
         f"{failed['step']} ({failed['what']})"
@@ -64,42 +62,40 @@ def audit(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def forge(scenario: Scenario) -> dict[str, Any]:
+def forge(stage: Stage) -> dict[str, Any]:
     """The operator writes a consent of its own making for a patient who signed nothing."""
-    victim = next(wish for wish in scenario.wishes[0] if wish.kind == "none")
-    consent = _forge_consent(scenario, victim.subject)
-    _await_active(scenario, victim.subject, consent)
+    victim = next(wish for wish in stage.wishes[0] if wish.kind == "none")
+    consent = _forge_consent(stage, victim.subject)
+    _await_active(stage, victim.subject, consent)
     answer = ask(
-        scenario.requester.http,
-        scenario.requester.identity,
-        dataset=scenario.datasets["notes"],
+        stage.requester.http,
+        stage.requester.identity,
+        dataset=stage.datasets[stage.main],
         version=None,
         purpose=RESEARCH,
     )
-    got = receive_release(
-        scenario.requester.home, answer["release"], scenario.world.folder / "received"
-    )
+    got = receive_release(stage.requester.home, answer["release"], stage.world.folder / "received")
     if victim.subject.hex in got["subjects"]:
-        raise scenario.differs("a forged consent let a patient's records out")
-    folder = scenario.world.folder / "audit"
-    bundle = fetch_bundle(scenario, answer["release"], folder)
-    failed = verify(bundle, fetch_trust(scenario, folder))
+        raise Differs("a forged consent let a patient's records out")
+    folder = stage.world.folder / "audit"
+    bundle = fetch_bundle(stage, answer["release"], folder)
+    failed = verify(bundle, fetch_trust(stage, folder))
     if failed["verified"]:
-        raise scenario.differs("a forged consent passes verification")
-    scenario.say(
+        raise Differs("a forged consent passes verification")
+    stage.say(
         f"  the gate believed the operator's row, the keys process did not: nothing of the patient "
         f"left; the auditor's verification fails at step {failed['step']} ({failed['what']})"
     )
     return {"forged_consent_released": False, "forged_consent_failed_at": failed["step"]}
 
 
-def fetch_bundle(scenario: Scenario, access: str, folder: Path) -> Path:
+def fetch_bundle(stage: Stage, access: str, folder: Path) -> Path:
     """Download a bundle, waiting until a checkpoint that covers it is anchored.
 
     Raises:
         Problem: the exchange refused for another reason.
     """
-    auditor = scenario.world.auditor_client()
+    auditor = stage.world.auditor_client()
     path = folder / f"bundle-{access}.json"
     end = time.monotonic() + _ANCHORED_SECONDS
     try:
@@ -116,15 +112,15 @@ def fetch_bundle(scenario: Scenario, access: str, folder: Path) -> Path:
         auditor.close()
 
 
-def fetch_trust(scenario: Scenario, folder: Path) -> Path:
+def fetch_trust(stage: Stage, folder: Path) -> Path:
     """``python -m ledger trust``, against the node; never behind an older one."""
     path = folder / "trust.json"
     command = [
         "trust",
         "--rpc",
-        scenario.world.stack.settings.rpc_url,
+        stage.world.stack.settings.rpc_url,
         "--deployment",
-        str(scenario.world.stack.settings.deployment_file),
+        str(stage.world.stack.settings.deployment_file),
         "--out",
         str(path),
     ]
@@ -132,7 +128,7 @@ def fetch_trust(scenario: Scenario, folder: Path) -> Path:
         command += ["--previous", str(path)]
     found = _ledger(command)
     if found.returncode:
-        raise scenario.differs("the auditor cannot fetch what to trust: " + found.stderr[-300:])
+        raise Differs("the auditor cannot fetch what to trust: " + found.stderr[-300:])
     return path
 
 
@@ -153,11 +149,11 @@ def _ledger(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _forge_consent(scenario: Scenario, subject: SubjectId) -> str:
+def _forge_consent(stage: Stage, subject: SubjectId) -> str:
     """Sign as the patient with a made-up identity key, and store it as only an operator can."""
-    settings = scenario.world.stack.settings
-    pins = scenario.requester.identity.pins()
-    deployment = scenario.requester.http.get("/v1/deployment")
+    settings = stage.world.stack.settings
+    pins = stage.requester.identity.pins()
+    deployment = stage.requester.http.get("/v1/deployment")
     document = consent_document(
         subject,
         "permit",
@@ -186,13 +182,13 @@ def _forge_consent(scenario: Scenario, subject: SubjectId) -> str:
     return signed.id.hex
 
 
-def _await_active(scenario: Scenario, subject: SubjectId, consent: str) -> None:
+def _await_active(stage: Stage, subject: SubjectId, consent: str) -> None:
     """Wait until the chain has recorded the forged consent, as it records any signed message."""
-    wish = next(wish for group in scenario.wishes for wish in group if wish.subject == subject)
+    wish = next(wish for group in stage.wishes for wish in group if wish.subject == subject)
     end = time.monotonic() + _ANCHORED_SECONDS
     while time.monotonic() < end:
-        listed = {item["consent"]: item for item in scenario.crowd.client(wish).consents()}
+        listed = {item["consent"]: item for item in stage.crowd.client(wish).consents()}
         if listed.get(consent, {}).get("recorded"):
             return
         time.sleep(0.05)
-    raise scenario.differs("the chain does not record")
+    raise Differs("the chain does not record")

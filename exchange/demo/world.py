@@ -83,6 +83,10 @@ class World:
             SettingsError: a process does not start; its log says why.
         """
         self.stack.start()
+        self.join()
+
+    def join(self) -> None:
+        """Every hospital pins the exchange."""
         deployment = fetch_deployment(self.url)
         for hospital in self.hospitals:
             hospital.identity.pin(self.url, deployment)
@@ -104,8 +108,7 @@ def build(
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     hospitals = [
-        Hospital(Identity.make(folder / f"hospital-{index}", name))
-        for index, name in enumerate(names)
+        Hospital(_identity(folder / f"hospital-{index}", name)) for index, name in enumerate(names)
     ]
     auditor = _auditor(folder / "auditor.json")
     settings = load_settings(
@@ -138,7 +141,15 @@ def find_anvil() -> Path | None:
     return None if found is None else Path(found)
 
 
+def _identity(home: Path, name: str) -> Identity:
+    """The hospital that lives in ``home``, made if there is none."""
+    return Identity.load(home) if (home / "identity.json").exists() else Identity.make(home, name)
+
+
 def _auditor(path: Path) -> dict[str, Any]:
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return known
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM,
