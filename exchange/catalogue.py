@@ -20,6 +20,7 @@ from exchange.claims import Claim, Once, unclaimed
 from exchange.clock import Clock
 from exchange.documents import CATEGORIES, FORMATS, MANIFEST_KIND, Manifest, read_manifest
 from exchange.errors import Conflict, DocumentMalformed, NotFound
+from exchange.quality import read_columns
 from exchange.store import schema
 from exchange.store.database import Store
 from exchange.vault import Vault, content_path
@@ -128,6 +129,7 @@ class Catalogue:
             Conflict: the manifest's version is not the next one.
         """
         manifest = read_manifest(document)
+        read_columns(manifest.columns or ())
         if manifest.org.hex != actor.id:
             raise DocumentMalformed("/org", "must be the hospital that publishes")
         if manifest.dataset != dataset:
@@ -171,8 +173,7 @@ class Catalogue:
 
         Raises:
             NotFound: no such version of this hospital.
-            Conflict: the version's keys were not deposited yet.
-            DocumentMalformed: length or SHA-256 differ from the manifest's; nothing is kept.
+            ContentMismatch, BodyTooLarge: length or SHA-256 differ from the manifest's; nothing is kept.
         """
         with self._store.reading() as conn:
             self._own(conn, actor, dataset)

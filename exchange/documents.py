@@ -111,6 +111,11 @@ def check_card(stored: Any) -> dict[str, Any]:
     )
     address = hex_bytes(card, "address", 20)
     hex_bytes(card, "receiveKey", 32)
+    integer(card, "made")
+    if not isinstance(card["name"], str) or not 0 < len(card["name"].strip()) <= 120:
+        raise DocumentMalformed("/name", "must have 1 to 120 characters")
+    if not isinstance(card["authJwk"], dict):
+        raise DocumentMalformed("/authJwk", "must be a public key as a JWK")
     verify_document(CARD_KIND, card, hex_bytes(stored, "signature", 64), address, CARD_DOMAIN)
     if OrgId.of_address(address).hex != card["org"]:
         raise DocumentMalformed("/org", "must be derived from the address")
@@ -167,6 +172,7 @@ def read_manifest(document: Any) -> Manifest:
         },
     )  # fmt: skip
     org = _id(manifest, "org", OrgId)
+    integer(manifest, "made")
     if manifest["format"] not in FORMATS:
         raise DocumentMalformed("/format", "must be one of " + ", ".join(FORMATS))
     columns = manifest["columns"]
@@ -174,6 +180,10 @@ def read_manifest(document: Any) -> Manifest:
         not isinstance(columns, list) or any(not isinstance(column, dict) for column in columns)
     ):
         raise DocumentMalformed("/columns", "must be null or a list of column descriptions")
+    if (columns is None) != (manifest["format"] != "table"):
+        raise DocumentMalformed(
+            "/columns", "must describe a table's columns, and be null otherwise"
+        )
     raw_parts = manifest["parts"]
     if not isinstance(raw_parts, list) or not 0 < len(raw_parts) <= _MAX_SUBJECTS:
         raise DocumentMalformed("/parts", f"must list 1 to {_MAX_SUBJECTS} parts")
@@ -370,9 +380,11 @@ def _slots(raw: Any) -> tuple[tuple[SubjectId, str], ...]:
         raise DocumentMalformed("/slots", f"must list 1 to {_MAX_SLOTS} pairs")
     slots = []
     for index, pair in enumerate(raw):
+        if not isinstance(pair, list):
+            raise DocumentMalformed(f"/slots/{index}", "must be [subject, consent]")
         try:
             subject, consent = pair
             slots.append((SubjectId.parse(subject), ConsentId.parse(consent).hex))
-        except (TypeError, ValueError, IdMalformed) as error:
+        except (ValueError, IdMalformed) as error:
             raise DocumentMalformed(f"/slots/{index}", "must be [subject, consent]") from error
     return tuple(slots)

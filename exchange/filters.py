@@ -32,7 +32,7 @@ def check(parameters: Mapping[str, Any]) -> str | None:
             return f"{where} has exactly field, op and value"
         if not isinstance(one["field"], str) or not one["field"]:
             return f"{where}/field is a column or a path"
-        if one["op"] not in _OPERATIONS:
+        if not isinstance(one["op"], str) or one["op"] not in _OPERATIONS:
             return f"{where}/op is one of " + ", ".join(sorted(_OPERATIONS))
         if one["op"] in ("<", "<=", ">", ">=") and _number(one["value"]) is None:
             return f"{where}/value is a decimal number in quotes"
@@ -87,6 +87,9 @@ def _equal(found: Any, value: str) -> bool:
     left, right = _number(found), _number(value)
     if left is not None and right is not None:
         return left == right
+    if isinstance(found, bool):
+        # As JSON writes it, which is how the person who asks knows it.
+        return value == ("true" if found else "false")
     return str(found) == value
 
 

@@ -149,7 +149,8 @@ class Jobs:
             "updated_ms": now,
         }
         conn.execute(sa.insert(jobs), row)
-        conn.execute(sa.insert(schema.job_subjects), _subject_rows(identity, job, admission))
+        if subjects:
+            conn.execute(sa.insert(schema.job_subjects), _subject_rows(identity, job, admission))
         return told({column.name: row.get(column.name) for column in jobs.c})
 
     def _subjects(self, conn: Connection, job: JobRequest) -> tuple[list[SubjectId], str | None]:

@@ -27,7 +27,6 @@ from ledger.signing import Domain, verify_document
 
 #: The largest weights file that is taken (bytes).
 MOST_BYTES = 256 << 20
-_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"\x93NUMPY")
 
 
 class Models:
@@ -55,14 +54,14 @@ class Models:
             DocumentMalformed: the card is malformed or names other bytes.
             SignatureInvalid: the card is not signed by this hospital.
         """
-        if weights.startswith(_PICKLES) or _is_old_pickle(weights):
+        if not 0 < len(weights) <= MOST_BYTES:
+            raise RequestRefused(f"weights have 1 to {MOST_BYTES} bytes", pointer="/weights")
+        if not _is_known_format(weights):
             raise RequestRefused(
-                "a pickle or an archive is refused unread",
+                "a pickle, an archive or any other format is refused unread",
                 pointer="/weights",
                 next_step="export the weights as safetensors or as JSON",
             )
-        if not 0 < len(weights) <= MOST_BYTES:
-            raise RequestRefused(f"weights have 1 to {MOST_BYTES} bytes", pointer="/weights")
         signed = fields(document, MODEL_KIND, {"org", "card", "digest"})
         digest = hex_bytes(signed, "digest", 32)
         if signed["org"] != actor.id:
@@ -148,6 +147,12 @@ def _told(row: Any) -> dict[str, Any]:
     }
 
 
-def _is_old_pickle(weights: bytes) -> bool:
-    """Protocols 0 and 1 have no magic: an opcode of theirs first, and a stop at the end."""
-    return weights[:1] in (b"(", b"c", b"]", b"}") and weights.rstrip().endswith(b".")
+def _is_known_format(weights: bytes) -> bool:
+    """Whether the first bytes are of JSON (``{``) or of safetensors (a length, then its JSON header).
+
+    What is taken is named, not what is refused: a pickle may begin with almost any byte.
+    """
+    if weights.lstrip(b" \t\r\n").startswith(b"{"):
+        return True
+    length = int.from_bytes(weights[:8], "little")
+    return weights[8:9] == b"{" and 2 <= length <= len(weights) - 8

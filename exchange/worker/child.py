@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from exchange.errors import ExchangeError, SandboxLost
@@ -56,12 +56,15 @@ class Input:
     sealed_keys: bytes
     lines: Lines
     blobs: dict[str, bytes]
+    unopened: list[SubjectId] = field(default_factory=list)
 
     def parts(self) -> Iterator[tuple[SubjectId, list[dict[str, Any]]]]:
         """Each subject's records, opened one subject at a time, as the parent sends them.
 
+        A part without a key stays closed; its subject is then in ``unopened``.
+
         Raises:
-            Refused: a part cannot be opened, or holds no records.
+            Refused: a part cannot be opened, or holds something else than records, a line each.
         """
         dataset = DatasetId.parse(self.task["dataset"])
         version = int(self.task["version"])
@@ -76,11 +79,12 @@ class Input:
             head, sealed = frames.split(payload)
             subject = SubjectId.parse(head["subject"])
             if subject not in keys:
+                self.unopened.append(subject)
                 continue
             context = PartContext(OrgId.parse(self.task["org"]), dataset, version, subject)
             try:
                 plain = open_part(keys[subject], context, sealed)
-                records = [json.loads(line) for line in plain.splitlines()]
+                records = _records(plain)
             except ExchangeError:
                 raise Refused("part-corrupt") from None
             except ValueError:
@@ -97,6 +101,22 @@ class Input:
     def info(self) -> bytes:
         """What the key list is bound to."""
         return bytes.fromhex(self.task["info"])
+
+
+def _records(plain: bytes) -> list[dict[str, Any]]:
+    """The records of a part, exactly as a receiver will read its lines.
+
+    Raises:
+        ValueError: not a JSON object on every line, or the last line has no end.
+    """
+    *lines, rest = plain.split(b"\n")
+    if rest or not lines or any(line[:1] != b"{" for line in lines):
+        raise ValueError("not one record a line")
+    return [json.loads(line, parse_constant=_no_constant) for line in lines]
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def main() -> int:

@@ -25,13 +25,16 @@ _SECCOMP_MODE_FILTER = 2
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
 _ERRNO_EPERM = 0x00050000 | errno.EPERM
-_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+#: On x86-64 the same calls exist once more from here on (the x32 ABI).
+_SECOND_TABLE = 0x40000000
 _OFFSET_CALL, _OFFSET_ARCH = 0, 4
 
-#: machine → (AUDIT_ARCH, numbers of socket, socketpair, ptrace, process_vm_readv, io_uring_setup)
+#: machine → (AUDIT_ARCH, numbers of socket, socketpair, ptrace, process_vm_readv, process_vm_writev,
+#: io_uring_setup, pidfd_getfd)
 _CALLS = {
-    "x86_64": (0xC000003E, (41, 53, 101, 310, 425)),
-    "aarch64": (0xC00000B7, (198, 199, 117, 270, 425)),
+    "x86_64": (0xC000003E, (41, 53, 101, 310, 311, 425, 438)),
+    "aarch64": (0xC00000B7, (198, 199, 117, 270, 271, 425, 438)),
 }
 
 
@@ -80,6 +83,7 @@ def _filter(arch: int, calls: tuple[int, ...]) -> bytes:
         step(_JUMP_EQUAL, arch, 1, 0),
         step(_RETURN, _KILL),
         step(_LOAD, _OFFSET_CALL),
+        step(_JUMP_AT_LEAST, _SECOND_TABLE, len(calls) + 1, 0),
     ]
     for left, call in zip(range(len(calls), 0, -1), calls, strict=True):
         # On a match jump over the calls that are left and over "allow".

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,13 +17,21 @@ from sqlalchemy.engine import Connection, RowMapping
 from exchange import log as merkle
 from exchange.clock import Clock
 from exchange.documents import Manifest, read_manifest
-from exchange.errors import JobFailed, NotFound
+from exchange.errors import (
+    JobFailed,
+    KeysRefused,
+    NotFound,
+    SandboxLost,
+    Transient,
+    VaultError,
+)
 from exchange.keys.client import KeysClient
 from exchange.sealing import intake_info
 from exchange.store import schema
 from exchange.store.database import Store
 from exchange.vault import Vault
-from exchange.worker.sandbox import Feed, Limits, run_child
+from exchange.worker.sandbox import MOST_LOSSES, Feed, Limits, run_child
+from exchange.worker.turns import Turns
 from ledger.commitment import canonical, parse_canonical
 from ledger.ids import DatasetId
 from ledger.leaf import Kind
@@ -41,18 +49,49 @@ class Intake:
     keys: KeysClient
     clock: Clock
     limits: Limits
+    turns: Turns = field(default_factory=Turns)
 
     def inspect(self, dataset: DatasetId, version: int) -> str:
         """Inspect one version; its status afterwards. Repeating it after the verdict changes nothing.
 
         Raises:
             NotFound: no such version.
-            SandboxLost, KeysUnavailable, VaultUnavailable: safe to repeat.
+            KeysUnavailable, VaultUnavailable: safe to repeat.
         """
+        with self.turns.of(f"{dataset.hex}/{version}"):
+            return self._inspect(dataset, version)
+
+    def _inspect(self, dataset: DatasetId, version: int) -> str:
         row = self._row(dataset, version)
         if row["status"] not in _OPEN:
             return str(row["status"])
         manifest = read_manifest(parse_canonical(row["manifest"].encode()))
+        try:
+            verdict = self._judge(row, manifest)
+        except JobFailed as failed:
+            # Judged, and badly: what cannot be opened or read cannot be published.
+            verdict = _refusal(failed.reason)
+        except KeysRefused as refused:
+            verdict = _refusal("keys:" + ",".join(refused.reasons))
+        except VaultError as error:
+            if isinstance(error, Transient):
+                raise
+            verdict = _refusal("content-missing")
+        return self.store.transact(lambda conn: self._close(conn, row, manifest, verdict))
+
+    def _judge(self, row: RowMapping, manifest: Manifest) -> dict[str, Any]:
+        """What children say; one that is lost is followed by another, a few times."""
+        for _ in range(MOST_LOSSES):
+            # A leaf for an inspection that cannot begin would say what did not happen.
+            self.keys.status()
+            try:
+                return self._child(row, manifest)
+            except SandboxLost:
+                continue
+        raise JobFailed("sandbox-lost")
+
+    def _child(self, row: RowMapping, manifest: Manifest) -> dict[str, Any]:
+        dataset, version = manifest.dataset, manifest.version
         leaf = self.store.transact(lambda conn: self._open(conn, dataset, version))
         feed = Feed(
             task={
@@ -63,17 +102,14 @@ class Intake:
                 "format": manifest.format,
                 "columns": None if manifest.columns is None else list(manifest.columns),
                 "parts": len(manifest.parts),
+                "records": {part.subject.hex: part.records for part in manifest.parts},
                 "info": intake_info(dataset, version).hex(),
             },
             keys=lambda child: self.keys.open_intake(dataset, version, child, leaf=leaf),
             parts=_parts(self.vault, row["blob"], manifest),
         )
-        try:
-            verdict, _ = run_child(feed, self.limits)
-        except JobFailed as failed:
-            # Judged, and badly: what cannot be opened or read cannot be published.
-            verdict = {"report": {"refused": failed.reason}, "quarantined": []}
-        return self.store.transact(lambda conn: self._close(conn, row, manifest, verdict))
+        verdict, _ = run_child(feed, self.limits)
+        return verdict
 
     def _row(self, dataset: DatasetId, version: int) -> RowMapping:
         table = schema.dataset_versions
@@ -160,6 +196,10 @@ class Intake:
         )
         _log.info("intake", extra={"dataset": manifest.dataset.hex, "status": status})
         return status
+
+
+def _refusal(reason: str) -> dict[str, Any]:
+    return {"report": {"refused": reason}, "quarantined": []}
 
 
 def _parts(vault: Vault, blob: str, manifest: Manifest) -> Iterator[tuple[str, bytes]]:

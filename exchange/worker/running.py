@@ -7,8 +7,8 @@ that lets the result go, so a job that is run again revives no permission (J2, J
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -20,7 +20,14 @@ from compute.wire import parse_request
 from exchange import log as merkle
 from exchange.clock import Clock
 from exchange.documents import JobRequest, read_job
-from exchange.errors import JobCancelled, JobFailed, KeysRefused
+from exchange.errors import (
+    JobCancelled,
+    JobFailed,
+    KeysRefused,
+    SandboxLost,
+    Transient,
+    VaultError,
+)
 from exchange.gate import Gate
 from exchange.jobs import ENDED, access_of, covers
 from exchange.keys.client import KeysClient
@@ -28,7 +35,8 @@ from exchange.sealing import job_info
 from exchange.store import schema
 from exchange.store.database import Store
 from exchange.vault import Vault, model_path, result_path
-from exchange.worker.sandbox import Feed, Limits, run_child
+from exchange.worker.sandbox import MOST_LOSSES, Feed, Limits, run_child
+from exchange.worker.turns import Turns
 from ledger.commitment import parse_canonical
 from ledger.errors import SignatureInvalid
 from ledger.ids import DatasetId, JobId, ModelDigest, SubjectId, handle
@@ -52,18 +60,25 @@ class Runner:
     gate: Gate
     clock: Clock
     limits: Limits
+    turns: Turns = field(default_factory=Turns)
 
     def run(self, identity: JobId) -> str:
         """Run a job; its status afterwards. Repeating it after its end changes nothing.
 
         Raises:
-            SandboxLost, KeysUnavailable, VaultUnavailable: safe to repeat.
+            KeysUnavailable, VaultUnavailable: safe to repeat.
         """
+        # A resumed attempt and a new one may meet: each would write the other's result away.
+        with self.turns.of(identity.hex):
+            return self._run(identity)
+
+    def _run(self, identity: JobId) -> str:
         row = self._row(identity)
         if row["status"] in ENDED or row["status"] == "draft":
             return str(row["status"])
         job = read_job(parse_canonical(row["spec"].encode()))
         self._mark(identity, status="running")
+        losses = 0
         for _ in range(_ROUNDS):
             permits = self._permits(identity, job)
             lost = self._lost_slots(job, permits)
@@ -73,6 +88,7 @@ class Runner:
                 return self._end(identity, "refused", "nobody-covered")
             try:
                 head, blob = self._child(identity, job, row, permits)
+                used = _used(head, permits)
             except JobCancelled as cancelled:
                 return self._end(identity, "stopped", str(cancelled))
             except JobFailed as failed:
@@ -81,7 +97,16 @@ class Runner:
                 return self._end(identity, status, failed.reason if rest else word)
             except KeysRefused as refused:
                 return self._end(identity, "refused", "keys:" + ",".join(refused.reasons))
-            closed = self._close(identity, job, head, blob)
+            except SandboxLost:
+                losses += 1
+                if losses == MOST_LOSSES:
+                    return self._end(identity, "failed", "sandbox-lost")
+                continue
+            except VaultError as error:
+                if isinstance(error, Transient):
+                    raise
+                return self._end(identity, "failed", "input-missing")
+            closed = self._close(identity, job, used, blob)
             if closed is not None:
                 return closed
             # Somebody in the result withdrew while it was being sealed: it is gone; without them.
@@ -118,7 +143,7 @@ class Runner:
             keys=lambda child: self._keys(identity, job, list(permits), child),
             parts=() if job.slots is not None else self._parts(job, permits),
             blobs=blobs,
-            covered=lambda subjects: self._covered(job, subjects),
+            covered=lambda subjects: self._covered(job, permits, subjects),
             stop=lambda: self._stop(job),
             progress=lambda done, total: self._progress(identity, done, total),
         )
@@ -196,8 +221,11 @@ class Runner:
             subject: ruling for subject, ruling in rulings.items() if isinstance(ruling, Permit)
         }
 
-    def _covered(self, job: JobRequest, subjects: Sequence[str]) -> Collection[str]:
-        asked = [SubjectId.parse(subject) for subject in subjects]
+    def _covered(
+        self, job: JobRequest, permits: Mapping[SubjectId, Permit], subjects: Sequence[str]
+    ) -> Collection[str]:
+        named = set(subjects)
+        asked = [subject for subject in permits if subject.hex in named]
         with self.store.reading() as conn:
             rulings = self.gate.rule(conn, access_of(job), asked)
         return [who.hex for who, ruling in rulings.items() if isinstance(ruling, Permit)]
@@ -213,24 +241,28 @@ class Runner:
         """Patients who share a ciphertext stop it together; others are dropped one by one."""
         if job.slots is None:
             return None
-        subjects = list(dict.fromkeys(subject for subject, _ in job.slots))
         with self.store.reading() as conn:
-            rulings = self.gate.rule(conn, access_of(job), subjects)
-        lost = [
-            slot
-            for slot, (subject, consent) in enumerate(job.slots)
-            if not covers(rulings[subject], consent)
-        ]
+            lost = self._lost_now(conn, job)
         return "cover-lost:" + _listed(lost) if lost else None
 
+    def _lost_now(self, conn: Connection, job: JobRequest) -> list[int]:
+        subjects = list(dict.fromkeys(subject for subject, _ in job.slots or ()))
+        rulings = self.gate.rule(conn, access_of(job), subjects)
+        return [
+            slot
+            for slot, (subject, consent) in enumerate(job.slots or ())
+            if not covers(rulings[subject], consent)
+        ]
+
     def _close(
-        self, identity: JobId, job: JobRequest, head: dict[str, Any], blob: bytes
+        self, identity: JobId, job: JobRequest, used: Sequence[SubjectId], blob: bytes
     ) -> str | None:
         """Let the result go if everybody in it is still covered; None if somebody is not."""
+        if not used:
+            return self._end(identity, "refused", "nobody-covered")
         path = result_path(identity)
         self.vault.delete(path)
         self.vault.put_bytes(path, blob)
-        used = [SubjectId.parse(subject) for subject in head["used"]]
         digest = "0x" + sha256(blob).hexdigest()
 
         def work(conn: Connection) -> str | None:
@@ -240,6 +272,9 @@ class Runner:
                 return str(row["status"])
             rulings = self.gate.rule(conn, access_of(job), used)
             if not all(isinstance(ruling, Permit) for ruling in rulings.values()):
+                return None
+            # Another consent of the same patient does not stand in for the one that a slot names.
+            if self._lost_now(conn, job):
                 return None
             dropped = (row["covered"] or 0) - len(used)
             self._finish(conn, identity, "done", None, used=used, dropped=dropped,
@@ -339,6 +374,16 @@ class Runner:
     def _progress(self, identity: JobId, done: int, total: int) -> None:
         # 100 is for what has ended.
         self._mark(identity, progress=min(99, 100 * done // max(total, 1)))
+
+
+def _used(head: Mapping[str, Any], permits: Mapping[SubjectId, Permit]) -> list[SubjectId]:
+    """Whom the child says it used: of those that it was given, nobody else."""
+    listed = head.get("used")
+    given = {subject.hex for subject in permits}
+    if not isinstance(listed, list) or any(one not in given for one in map(str, listed)):
+        raise JobFailed("used-differs")
+    named = set(listed)
+    return [subject for subject in permits if subject.hex in named]
 
 
 def _named(job: JobRequest) -> tuple[DatasetId, int]:

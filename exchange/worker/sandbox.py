@@ -15,11 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from exchange.errors import JobCancelled, JobFailed, SandboxLost
 from exchange.worker import frames
+from ledger.errors import MalformedValue
+from ledger.messages import from_hex
 
+#: So many children of one task may be lost before it is given up: something in it ends them.
+MOST_LOSSES = 3
 #: How often a running child's reason to stop is looked for (seconds).
 LOOK_SECONDS = 0.2
 
@@ -66,11 +70,14 @@ def run_child(feed: Feed, limits: Limits) -> tuple[dict[str, Any], bytes]:
         env=_environment(),
         close_fds=True,
     )
+    watch = _Watch(child, feed.stop, limits.seconds)
     try:
         return _converse(child, feed, limits)
-    except BrokenPipeError:
-        raise SandboxLost("the child ended before it was given everything") from None
+    except SandboxLost:
+        watch.raise_reason()
+        raise
     finally:
+        watch.end()
         child.kill()
         child.wait()
         for pipe in (child.stdin, child.stdout):
@@ -78,81 +85,162 @@ def run_child(feed: Feed, limits: Limits) -> tuple[dict[str, Any], bytes]:
                 _close(pipe)
 
 
+class _Watch:
+    """Kills a child whose time is over, or that has a reason to stop, whatever its parent waits for.
+
+    A thread of its own: the parent may hang in a pipe that the child does not read.
+    """
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], stop: Callable[[], str | None], seconds: float
+    ) -> None:
+        self._child = child
+        self._stop = stop
+        self._end = time.monotonic() + seconds
+        self._over = threading.Event()
+        self._reason: Exception | None = None
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def raise_reason(self) -> None:
+        """Raise why the child was killed, if it was.
+
+        Raises:
+            JobFailed: ``time``.
+            JobCancelled: ``stop`` said so.
+        """
+        if self._reason is not None:
+            raise self._reason
+
+    def end(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._reason = self._found()
+            except Exception as error:  # noqa: BLE001 - handed on to the parent, which raises it
+                self._reason = error
+            if self._reason is not None:
+                self._child.kill()
+                return
+            self._over.wait(LOOK_SECONDS)
+
+    def _found(self) -> Exception | None:
+        if time.monotonic() > self._end:
+            return JobFailed("time")
+        reason = self._stop()
+        return None if reason is None else JobCancelled(reason)
+
+
 def _converse(
     child: subprocess.Popen[bytes], feed: Feed, limits: Limits
 ) -> tuple[dict[str, Any], bytes]:
-    end = time.monotonic() + limits.seconds
     stdin, stdout = child.stdin, child.stdout
     if stdin is None or stdout is None:
         raise SandboxLost("a child without pipes")
-    said: queue.Queue[tuple[bytes, bytes] | None] = queue.Queue()
+    said: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(stdout, said), daemon=True).start()
+    try:
+        return _talk(stdin, said, feed, limits)
+    except BrokenPipeError:
+        # It ended before it was given everything; it may have said why.
+        while (frame := said.get()) is not None:
+            if frame[0] == frames.ERROR:
+                raise _failed(frame) from None
+        raise SandboxLost("the child ended before it was given everything") from None
+
+
+def _talk(
+    stdin: IO[bytes],
+    said: queue.SimpleQueue[tuple[bytes, bytes] | None],
+    feed: Feed,
+    limits: Limits,
+) -> tuple[dict[str, Any], bytes]:
     task = {
         **feed.task,
         "cpuSeconds": int(limits.seconds) + 1,
         "memoryBytes": limits.memory_bytes,
     }
     frames.send_json(stdin, frames.TASK, task)
-    hello = _next(said, feed, end)
+    hello = _next(said)
     if hello[0] != frames.HELLO:
         raise _failed(hello)
-    child_key = bytes.fromhex(json.loads(hello[1])["childKey"][2:])
+    child_key = _child_key(_told(hello[1]))
     for name, blob in feed.blobs.items():
         frames.send_json(stdin, frames.BLOB, {"name": name}, blob)
     frames.send(stdin, frames.KEYS, feed.keys(child_key))
-    looked = time.monotonic()
     for subject, sealed in feed.parts:
         frames.send_json(stdin, frames.PART, {"subject": subject}, sealed)
-        if time.monotonic() - looked > LOOK_SECONDS:
-            looked = time.monotonic()
-            _look(feed)
     frames.send(stdin, frames.END)
     while True:
-        kind, payload = _next(said, feed, end)
+        kind, payload = _next(said)
         match kind:
             case frames.PROGRESS:
-                told = json.loads(payload)
-                feed.progress(int(told["done"]), int(told["total"]))
+                feed.progress(*_counts(_told(payload)))
             case frames.ASK:
-                covered = feed.covered(json.loads(payload))
-                frames.send_json(stdin, frames.COVERED, sorted(covered))
+                frames.send_json(stdin, frames.COVERED, sorted(feed.covered(_names(payload))))
             case frames.RESULT:
-                head, blob = frames.split(payload)
-                return head, blob
+                head, _, blob = payload.partition(b"\0")
+                return _told(head), blob
             case _:
                 raise _failed((kind, payload))
 
 
-def _next(
-    said: queue.Queue[tuple[bytes, bytes] | None], feed: Feed, end: float
-) -> tuple[bytes, bytes]:
-    while True:
-        _look(feed)
-        if time.monotonic() > end:
-            raise JobFailed("time")
-        try:
-            frame = said.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
-            continue
-        if frame is None:
-            raise SandboxLost("the child ended without an answer")
-        return frame
-
-
-def _look(feed: Feed) -> None:
-    reason = feed.stop()
-    if reason is not None:
-        raise JobCancelled(reason)
+def _next(said: queue.SimpleQueue[tuple[bytes, bytes] | None]) -> tuple[bytes, bytes]:
+    frame = said.get()
+    if frame is None:
+        raise SandboxLost("the child ended without an answer")
+    return frame
 
 
 def _failed(frame: tuple[bytes, bytes]) -> JobFailed | SandboxLost:
     kind, payload = frame
     if kind == frames.ERROR:
-        return JobFailed(str(json.loads(payload)["reason"]))
+        return JobFailed(str(_told(payload).get("reason"))[:200])
     return SandboxLost("the child said something unexpected")
 
 
-def _listen(stdout: Any, said: queue.Queue[tuple[bytes, bytes] | None]) -> None:
+# A child that read what a stranger wrote is no longer trusted with the form of what it says.
+
+
+def _told(payload: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise SandboxLost("the child said something unexpected")
+    return value
+
+
+def _names(payload: bytes) -> list[str]:
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise SandboxLost("the child asked for something unexpected")
+    return value
+
+
+def _counts(told: Mapping[str, Any]) -> tuple[int, int]:
+    done, total = told.get("done"), told.get("total")
+    if not isinstance(done, int) or not isinstance(total, int):
+        raise SandboxLost("the child said something unexpected")
+    return done, total
+
+
+def _child_key(told: Mapping[str, Any]) -> bytes:
+    try:
+        return from_hex(told.get("childKey"), 32)
+    except MalformedValue:
+        raise SandboxLost("the child said something unexpected") from None
+
+
+def _listen(stdout: IO[bytes], said: queue.SimpleQueue[tuple[bytes, bytes] | None]) -> None:
     try:
         while True:
             said.put(frames.receive(stdout))

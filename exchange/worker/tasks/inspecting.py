@@ -31,6 +31,9 @@ def inspect(given: Input) -> tuple[dict[str, Any], bytes]:
     quarantined: dict[str, str] = {}
     total = int(given.task["parts"])
     for done, (subject, records) in enumerate(given.parts(), start=1):
+        if len(records) != given.task["records"].get(subject.hex):
+            # A receiver counts, and would discard the part.
+            quarantined.setdefault(subject.hex, "count")
         for index, record in enumerate(records):
             reason = quality.check(subject.hex, index, record, columns)
             if reason is None and record["kind"] != expected:
@@ -55,6 +58,8 @@ def inspect(given: Input) -> tuple[dict[str, Any], bytes]:
                 leaks.update({finding.kind.value: finding.count for finding in findings})
                 quarantined.setdefault(subject.hex, "leak")
         given.lines.progress(done, total)
+    for subject in given.unopened:
+        quarantined[subject.hex] = "no-key"
     report = {
         **quality.report(),
         "leaks": dict(sorted(leaks.items())),
