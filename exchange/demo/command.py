@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from anonymize.engine import block_torch
 from exchange.demo.patients import generate, write_files
 from exchange.demo.real import read_real
 from exchange.demo.scenario import Scenario, write_report
@@ -39,6 +40,7 @@ def demo(*, data: Path | None, patients: int, report: Path, began: float | None 
         Differs: what happened is not what the patients wished.
     """
     began = began or time.time()
+    block_torch()  # this process trains with numpy alone; the worker's child is who needs torch
     folder = Path(tempfile.mkdtemp(prefix="assent-demo-"))
     world: World | None = None
     try:
@@ -131,7 +133,7 @@ def await_torch() -> None:
             _say("  waiting for torch, which is still being installed")
             told = True
         time.sleep(0.2)
-    if importlib.util.find_spec("torch") is None:
+    if PathFinder.find_spec("torch") is None:
         raise SettingsError("torch is missing", next_step="run `make setup`")
 
 

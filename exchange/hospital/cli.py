@@ -153,8 +153,11 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """De-identify, check, seal and publish; records that fail are set aside and named."""
+    from anonymize.engine import block_torch
     from exchange.hospital.publishing import publish_file
 
+    # spaCy would wake torch, which de-identification never needs.
+    block_torch()
     with _bar("publish", quiet=as_json) as progress:
         done = publish_file(
             home,

@@ -7,7 +7,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from anonymize.engine import block_torch
 from anonymize.profile import named
 from anonymize.table import Role, TableSchema
 from exchange.hospital.client import ExchangeClient
@@ -63,8 +62,6 @@ def publish_file(
         NotFound: a record number has no subject.
         Problem: the exchange refused.
     """
-    # spaCy would wake torch, which de-identification never needs.
-    block_torch()
     identity = Identity.load(home)
     found = read(source, form, record_column=record_column)
     contexts = found.patients if patients is None else read_patients(patients)
