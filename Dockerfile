@@ -11,19 +11,19 @@ WORKDIR /src
 
 FROM tools AS worker-packages
 COPY requirements.lock pyproject.toml ./
-RUN uv venv /opt/venv \
- && uv pip install --python /opt/venv/bin/python --no-deps --require-hashes -r requirements.lock
-RUN uv pip install --python /opt/venv/bin/python --no-deps --torch-backend=cpu torch==2.13.0 \
- && /opt/venv/bin/python -c "import torch"
+RUN uv venv /venv \
+ && uv pip install --python /venv/bin/python --no-deps --require-hashes -r requirements.lock
+RUN uv pip install --python /venv/bin/python --no-deps --torch-backend=cpu torch==2.13.0 \
+ && /venv/bin/python -c "import torch"
 
 FROM worker-packages AS api-lock
 COPY scripts/subset_lock.py scripts/
-RUN /opt/venv/bin/python scripts/subset_lock.py api typer httpx2 > /api.lock
+RUN /venv/bin/python scripts/subset_lock.py api typer httpx2 > /api.lock
 
 FROM tools AS api-packages
 COPY --from=api-lock /api.lock ./
-RUN uv venv /opt/venv \
- && uv pip install --python /opt/venv/bin/python --no-deps --require-hashes -r api.lock
+RUN uv venv /venv \
+ && uv pip install --python /venv/bin/python --no-deps --require-hashes -r api.lock
 
 FROM tools AS anvil
 COPY scripts/fetch_anvil.py scripts/anvil.lock.json scripts/
@@ -34,7 +34,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /u
  && for part in . keys node run senders tls vault worker; do \
       install -d -o assent -g assent -m 0700 "/var/lib/assent/$part"; \
     done
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp ASSENT_DATA_DIR=/var/lib/assent
 WORKDIR /app
 COPY ledger ledger
@@ -46,7 +46,7 @@ RUN python -m compileall -q -j 0 /app
 USER 10001:10001
 
 FROM process AS api
-COPY --from=api-packages /opt/venv /opt/venv
+COPY --from=api-packages /venv /venv
 CMD ["python", "-m", "exchange", "api"]
 
 FROM api AS node
@@ -54,5 +54,5 @@ COPY --from=anvil /src/.venv/bin/anvil /usr/local/bin/anvil
 CMD ["python", "-m", "exchange", "node", "--data=/var/lib/assent/node"]
 
 FROM process AS worker
-COPY --from=worker-packages /opt/venv /opt/venv
+COPY --from=worker-packages /venv /venv
 CMD ["python", "-m", "exchange", "worker"]
