@@ -27,6 +27,7 @@ STEPS = (
 
 
 def _verify(argv: Sequence[str]) -> int:
+    from ledger.forks import read_log
     from ledger.trust import parse_bytes
     from ledger.verify import verify_bundle
 
@@ -35,10 +36,30 @@ def _verify(argv: Sequence[str]) -> int:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--trust", type=Path, required=True, help="what `trust` wrote")
+    parser.add_argument(
+        "--leaves",
+        type=Path,
+        action="append",
+        default=[],
+        help="a page of GET /v1/leaves; all of them together show forks of the log; repeatable",
+    )
+    parser.add_argument(
+        "--receipt",
+        type=Path,
+        action="append",
+        default=[],
+        help="a receipt that the log must keep, or a list of them; needs --leaves; repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     chosen = parser.parse_args(argv)
+    if chosen.receipt and not chosen.leaves:
+        parser.error("--receipt needs every leaf: give --leaves as well")
     try:
-        found = verify_bundle(chosen.bundle.read_bytes(), parse_bytes(chosen.trust.read_bytes()))
+        trust = parse_bytes(chosen.trust.read_bytes())
+        pages = [path.read_bytes() for path in chosen.leaves]
+        receipts = [path.read_bytes() for path in chosen.receipt]
+        every = read_log(pages, receipts) if pages else None
+        found = verify_bundle(chosen.bundle.read_bytes(), trust, every)
     except VerificationError as error:
         if chosen.json:
             outcome = {"verified": False, "step": error.step, "what": error.what}
@@ -59,6 +80,8 @@ def _verify(argv: Sequence[str]) -> int:
                     "withheld": found.withheld,
                     "delivered": found.delivered,
                     "stopped": found.stopped,
+                    "leaves": None if every is None else len(every.leaves),
+                    "receipts": len(every.receipts) if every else 0,
                     "checkpoint": {
                         "size": found.checkpoint_size,
                         "root": "0x" + found.checkpoint_root.hex(),
@@ -74,6 +97,11 @@ def _verify(argv: Sequence[str]) -> int:
         f"withheld, {found.delivered} delivered, {found.stopped} stopped; "
         f"log of {found.checkpoint_size} leaves"
     )
+    if every is not None:
+        print(
+            f"read {len(every.leaves)} leaves: no chain forks, every head is the last one, "
+            f"{len(every.receipts)} receipts kept"
+        )
     return 0
 
 
@@ -97,8 +125,11 @@ def _trust(argv: Sequence[str]) -> int:
     parser.add_argument("--previous", type=Path, help="an older trust.json not to fall behind")
     parser.add_argument("--out", type=Path, help="write here instead of to standard output")
     chosen = parser.parse_args(argv)
-    described = json.loads(chosen.deployment.read_bytes())
-    addresses = {name: from_hex(described["addresses"][name], 20) for name in CONTRACTS}
+    try:
+        described = json.loads(chosen.deployment.read_bytes())
+        addresses = {name: from_hex(described["addresses"][name], 20) for name in CONTRACTS}
+    except (ValueError, LookupError, TypeError):
+        raise LedgerError("the description of the deployment names no contracts") from None
     fetched = fetch_trust(chosen.rpc, addresses)
     # The description is the exchange's word: what it says must be what the chain says.
     for name in ("deployment", "exchange"):

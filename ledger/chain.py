@@ -15,8 +15,15 @@ from ledger.abi import CONTRACTS, ContractName, selector
 from ledger.calldata import pack, pack_items, word
 from ledger.deploy import Deployment as Deployment  # noqa: PLC0414 - part of this face
 from ledger.deploy import deploy as deploy  # noqa: PLC0414 - part of this face
-from ledger.deploy import describe
-from ledger.errors import ChainError, ChainUnreachable, MalformedValue, Reorganised, WrongChain
+from ledger.deploy import deployed_at, describe
+from ledger.errors import (
+    ChainError,
+    ChainUnreachable,
+    MalformedValue,
+    Reorganised,
+    Reverted,
+    WrongChain,
+)
 from ledger.eventlog import decode_event, decode_rejections
 from ledger.interface import (
     MAX_ITEMS_PER_TRANSACTION,
@@ -155,6 +162,24 @@ class ChainLedger:
         """See ConsentLedger."""
         data = _ANCHOR + pack(size, root, (log_signature,), list(cosignatures))
         return self._submit("AuditAnchor", data, 160_000 + 50_000 * len(cosignatures))
+
+    def anchor_all(self, checkpoints: Sequence[tuple[int, bytes, bytes]]) -> dict[int, str]:
+        """Anchor (size, root, log signature), ascending, several to a block, without co-signatures.
+
+        Returns the sizes that the contract refuses, each with its error's name; the others are mined.
+        """
+        refused: dict[int, str] = {}
+        transactions = []
+        for size, root, signature in checkpoints:
+            data = _ANCHOR + pack(size, root, (signature,), [])
+            try:
+                self._rpc.call_contract(self._at["AuditAnchor"], data)
+            except Reverted as reverted:
+                refused[size] = reverted.name
+            else:
+                transactions.append(Transaction(self._at["AuditAnchor"], data, 160_000))
+        self._writer().send(transactions)
+        return refused
 
     def admit(self, participant: bytes, signatures: Sequence[bytes]) -> Submission:
         """See ConsentLedger."""
@@ -302,11 +327,13 @@ def fetch_trust(
 
     ``{"version": "assent.trust/1", "deployment", "chainId", "genesisHash", "addresses",
     "codeHashes", "head": {"number", "hash"}, "exchange": the log key's address, "participants":
-    [{"address", "since": block, "until": block or null}], "checkpoints": [{"size", "root",
-    "block"}], "granted": {id: block}, "withdrawn": {id: block}}``
+    [{"address", "since": block, "until": block or null, "successor": address or null}],
+    "checkpoints": [{"size", "root", "block"}], "granted": {id: block}, "withdrawn": {id: block}}``
 
-    Deployment id and log key are the contracts' own constants. Raises WrongChain where the three
-    contracts do not belong together, Reorganised when the chain changed while it was read.
+    Deployment id and log key are the contracts' own constants. Two roots told for one size both
+    stand in it, and then nobody can use it. Raises WrongChain where the three contracts do not
+    belong together or are not the ones of this package, Reorganised when the chain changed while
+    it was read.
     """
     rpc = Rpc(rpc_url, timeout=timeout)
     try:
@@ -323,12 +350,16 @@ def fetch_trust(
     try:
         identity = ledger.connect()
         head = ledger.head()
+        history, founders = _history(ledger.events(0, head.number), progress)
+        where = deployed_at(deployment_id, founders, log_key[12:]) if founders else []
+        if dict(addresses) not in where:
+            raise WrongChain("the contracts are not the ones that this package deploys")
         trust: dict[str, Any] = {
             "version": "assent.trust/1",
             **{k: v for k, v in identity.to_json().items() if k != "block"},
             "head": {"number": head.number, "hash": "0x" + head.hash.hex()},
             "exchange": "0x" + log_key[12:].hex(),
-            **_history(ledger.events(0, head.number), progress),
+            **history,
         }
         if ledger.head_at(head.number) != head:
             raise Reorganised("the chain changed while it was read")
@@ -337,10 +368,14 @@ def fetch_trust(
         ledger.close()
 
 
-def _history(events: Iterable[ChainEvent], progress: Callable[[int], None]) -> dict[str, Any]:
+def _history(
+    events: Iterable[ChainEvent], progress: Callable[[int], None]
+) -> tuple[dict[str, Any], list[bytes]]:
+    """What the contracts told, as JSON; and the founders: whom the first transaction admitted."""
+    founding: list[tuple[bytes, bytes]] = []
     granted: dict[str, int] = {}
     withdrawn: dict[str, int] = {}
-    checkpoints: list[dict[str, Any]] = []
+    checkpoints: dict[tuple[int | None, bytes], dict[str, Any]] = {}
     spans: dict[bytes, dict[str, Any]] = {}
     for event in events:
         progress(event.block_number)
@@ -350,18 +385,29 @@ def _history(events: Iterable[ChainEvent], progress: Callable[[int], None]) -> d
             withdrawn["0x" + event.id.hex()] = event.block_number
         elif event.kind == "checkpoint" and event.root is not None:
             entry = {"size": event.size, "root": "0x" + event.root.hex()}
-            if not any(known["size"] == event.size for known in checkpoints[-1:]):
-                checkpoints.append({**entry, "block": event.block_number})
+            # A checkpoint is told again whenever another co-signer joins it.
+            told = (event.size, event.root)
+            checkpoints.setdefault(told, {**entry, "block": event.block_number})
         elif event.participant is not None:
             joined = event.participant if event.change == "admitted" else event.successor
+            later = None if joined is None else "0x" + joined.hex()
             if event.change != "admitted":
-                spans[event.participant]["until"] = event.block_number
+                ended = spans.get(event.participant)
+                if ended is None:
+                    raise WrongChain("a participant left that had never joined")
+                ended["until"], ended["successor"] = event.block_number, later
             if joined is not None:
-                address = "0x" + joined.hex()
-                spans[joined] = {"address": address, "since": event.block_number, "until": None}
-    return {
+                founding.append((event.tx_hash, joined))
+                spans[joined] = {
+                    "address": later,
+                    "since": event.block_number,
+                    "until": None,
+                    "successor": None,
+                }
+    history = {
         "participants": list(spans.values()),
-        "checkpoints": checkpoints,
+        "checkpoints": list(checkpoints.values()),
         "granted": granted,
         "withdrawn": withdrawn,
     }
+    return history, [joined for transaction, joined in founding if transaction == founding[0][0]]

@@ -109,6 +109,23 @@ def init_codes(
     }
 
 
+def deployed_at(
+    deployment_id: bytes, founders: Sequence[bytes], log_key: bytes
+) -> list[dict[ContractName, bytes]]:
+    """Where our contracts stand with these arguments: addresses by contract, for each deployer.
+
+    An address follows from the creation code and its arguments (EIP-1014), so that other code, other
+    founders or another log key stand elsewhere. Raises MalformedValue.
+    """
+    found = []
+    for factory in (USUAL_FACTORY, keyless_factory()[1]):
+        codes = init_codes(factory, deployment_id, founders, log_key)
+        found.append(
+            {name: create2_address(factory, deployment_id, code) for name, code in codes.items()}
+        )
+    return found
+
+
 def _word(value: bytes | int) -> bytes:
     return value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
 

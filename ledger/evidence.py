@@ -16,12 +16,15 @@ from ledger.consent import Decision, ParsedDocument
 from ledger.errors import CommitmentMismatch, EvidenceInvalid
 from ledger.ids import ConsentId, OrgId, SubjectId, handle
 from ledger.leaf import Kind
-from ledger.messages import Grant, Invited, Lift, Redeemed, Withdraw, from_hex
+from ledger.messages import Desk, Grant, Invited, Lift, Redeemed, Withdraw, from_hex
 from ledger.signing import Domain, recover, verify
 from ledger.terms import Terms, check_terms
 from ledger.trust import Trust
 
 _MS = 1000
+_WITHDRAWERS = ("patient", "desk", "superseded")
+_DESK_LATE, _DESK_AHEAD = 3_600, 60
+"""How many seconds a desk's withdrawal may stand before, or after, its leaf; the door's own rule."""
 
 
 @dataclass
@@ -81,7 +84,7 @@ def examine(evidence: SubjectEvidence, trust: Trust) -> Person:
         elif leaf.kind in (Kind.CONSENT_GRANTED, Kind.OBJECTION_RECORDED):
             _consent(person, logged, body, trust.domain)
         elif leaf.kind is Kind.CONSENT_WITHDRAWN:
-            _withdrawal(logged, body, trust.domain)
+            _withdrawal(person, logged, body, trust)
         elif leaf.kind is Kind.OBJECTION_LIFTED:
             _lift(person, logged, body, trust.domain)
     return person
@@ -139,11 +142,35 @@ def _consent(
     person.signed[ConsentId(logged.leaf.consent_id)] = Signed(terms, document)
 
 
-def _withdrawal(logged: LoggedLeaf, body: Mapping[str, object], domain: Domain) -> None:
+def _withdrawal(
+    person: Person, logged: LoggedLeaf, body: Mapping[str, object], trust: Trust
+) -> None:
     commitment, until = from_hex(body["commitment"], 32), whole(body["untilDay"])
-    key = recover(Withdraw(commitment, until), from_hex(body["signature"]), domain)
+    key = recover(Withdraw(commitment, until), from_hex(body["signature"]), trust.domain)
     if consent_id(key, commitment, until).raw != logged.leaf.consent_id:
         raise EvidenceInvalid("a withdrawal is not signed by the consent's key")
+    # The exchange holds that signature: the leaf says who used it, and the desk signs that it did.
+    if text(body["by"]) not in _WITHDRAWERS or (body["by"] == "desk") != (body["desk"] is not None):
+        raise EvidenceInvalid("a withdrawal does not say by whom it is")
+    if body["desk"] is not None:
+        _desk(person, logged, commitment, mapping(body["desk"]), trust)
+
+
+def _desk(
+    person: Person, logged: LoggedLeaf, commitment: bytes, desk: Mapping[str, object], trust: Trust
+) -> None:
+    """Two officers of the subject's own hospital, in time: the patient waits at the desk."""
+    if person.subject is None or OrgId.parse(desk["org"]) != person.subject.org:
+        raise EvidenceInvalid("a desk withdrew that is not of the subject's hospital")
+    officers, at = text(desk["officers"]), whole(desk["at"])
+    named = officers.split(",")
+    if len(named) != 2 or named[0] == named[1] or not all(named):
+        raise EvidenceInvalid("a desk's withdrawal does not name two officers")
+    signer = recover(Desk(commitment, officers, at), from_hex(desk["signature"]), trust.domain)
+    if signer not in trust.keys_of.get(person.subject.org, frozenset()):
+        raise EvidenceInvalid(f"a desk's withdrawal is not signed by {person.subject.org}")
+    if not at - _DESK_AHEAD <= logged.leaf.at_ms // _MS <= at + _DESK_LATE:
+        raise EvidenceInvalid("a desk's withdrawal was not entered when it was signed")
 
 
 def _lift(person: Person, logged: LoggedLeaf, body: Mapping[str, object], domain: Domain) -> None:

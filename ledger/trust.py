@@ -207,5 +207,8 @@ def require_not_behind(newer: Trust, older: Trust) -> None:
         lost = len(their_ids - mine_ids)
         if lost:
             raise TrustInvalid(f"{lost} {what} that were recorded are gone", step=_STEP)
-    if not set(older.successors) <= set(newer.successors):
-        raise TrustInvalid("a participant that was recorded is gone", step=_STEP)
+    for address, later in older.successors.items():
+        if address not in newer.successors:
+            raise TrustInvalid("a participant that was recorded is gone", step=_STEP)
+        if later is not None and newer.successors[address] != later:
+            raise TrustInvalid("a participant was moved to another key than before", step=_STEP)

@@ -6,20 +6,21 @@ Offline, with this package alone. The exchange is not trusted in any step:
 1. The bundle is canonical, of a known version, of this deployment, and every body shown is the one
    that its leaf commits to.
 2. Signatures: hospital's invitation, redemption, identity key over the terms, consent key over the
-   grant, lifts; the requester's signature over the request, the publisher's over the manifest.
+   grant, lifts, a desk's withdrawals by the hospital; the requester's signature over the request,
+   the publisher's over the manifest.
 3. Each consent's id is that of the terms that were signed.
 4. In force by leaf order: each subject's consent chain is complete up to the head that the ruling
    commits to; the permits named were granted, recorded, not withdrawn; the chain holds their ids;
    no grant or objection that could change the ruling is left out.
 5. Deciding again, by the policy version named, gives the same ruling about the same request.
 6. The checkpoint is signed by the log key and anchored on the chain (or a prefix of one that is);
-   request, rulings, chains' heads, publication and closing are included under it, in order.
+   request, rulings, chains' heads, publication and closing are included under it, in order. Where
+   every leaf is given, no chain forks, no ruling stands on a stale head, every receipt is kept.
 7. Subjects delivered are subjects permitted, and digests delivered are digests published.
 
 A denial for a circumstance (the chain was stale, the dataset retired) cannot be decided again; it
-is accepted, since it can only narrow. What no step can see: a release that was never recorded, and
-a ruling on a stale head of a forked chain, which a reader of every leaf (a witness) or the
-patient's signed receipt exposes.
+is accepted, since it can only narrow. What no step can see: a release that was never recorded; and
+without every leaf a ruling on a stale head of a forked chain (:mod:`ledger.forks`).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from ledger.errors import (
     VerificationError,
 )
 from ledger.evidence import Person, examine, mapping, require_commitments, text, whole
+from ledger.forks import WholeLog
 from ledger.history import statuses
 from ledger.ids import ConsentId, DatasetId, OrgId, SubjectId
 from ledger.leaf import ZEROS, Kind, chain_of
@@ -126,16 +128,16 @@ def _step(number: int, kind: type[VerificationError], what: str) -> Iterator[Non
         raise kind(f"{what}: a member is missing or of the wrong form", step=number) from None
 
 
-def verify_bundle(data: bytes, trust: Trust) -> Verified:
-    """Prove a bundle's bytes. Raises a VerificationError with ``step`` and ``what``."""
+def verify_bundle(data: bytes, trust: Trust, every: WholeLog | None = None) -> Verified:
+    """Prove a bundle's bytes; against every leaf of the log where they are given. Raises a VerificationError with ``step`` and ``what``."""
     if not trust.checkpoints:
         raise TrustInvalid("the trust file knows no checkpoint", step=0)  # 0
     bundle = AuditBundle.from_bytes(data)  # 1
     _require_shape(bundle, trust)  # 1
-    return verify_release(bundle, trust)
+    return verify_release(bundle, trust, every)
 
 
-def verify_release(bundle: AuditBundle, trust: Trust) -> Verified:
+def verify_release(bundle: AuditBundle, trust: Trust, every: WholeLog | None = None) -> Verified:
     """Prove a parsed bundle, steps 2 to 7 (step 1 is :meth:`AuditBundle.from_bytes`)."""
     with _step(2, EvidenceInvalid, "the request and the manifest"):
         _require_documents_signed(bundle, trust)
@@ -160,6 +162,9 @@ def verify_release(bundle: AuditBundle, trust: Trust) -> Verified:
         _require_anchored(bundle, trust)
     with _step(6, InclusionInvalid, "the log"):
         _require_included(bundle)
+    if every is not None:
+        with _step(6, CheckpointInvalid, "every leaf"):
+            every.require_agrees(bundle, trust)
     with _step(7, ReleaseMismatch, "what left"):
         handles = {case.evidence.handle: case.permitted for case in cases}
         delivered, stopped = require_match(

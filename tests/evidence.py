@@ -23,6 +23,7 @@ from ledger.merkle import Tree
 from ledger.policy import AccessRequest, as_body, decide
 from ledger.signing import (
     Checkpoint,
+    Desk,
     Domain,
     Grant,
     Invited,
@@ -220,25 +221,47 @@ class World:
             self.append(Kind.CONSENT_RECORDED, body, subject=patient.subject, consent=consent)
         )
 
-    def withdraw(self, patient: Patient, consent: ConsentId) -> None:
-        """The patient withdraws."""
+    def withdraw(self, patient: Patient, consent: ConsentId, **changes: Any) -> None:
+        """The patient withdraws; ``changes`` are members of the body that somebody else writes."""
         terms, key, _ = patient.consents[consent]
         message = Withdraw(terms.commitment(), terms.until_day)
         self.withdrawn.add(consent)
+        body = {
+            "commitment": to_hex(terms.commitment()),
+            "untilDay": terms.until_day,
+            "signature": to_hex(key.sign(message, self.domain)),
+            "by": "patient",
+            "desk": None,
+        }
         patient.chain.append(
             self.append(
                 Kind.CONSENT_WITHDRAWN,
-                {
-                    "commitment": to_hex(terms.commitment()),
-                    "untilDay": terms.until_day,
-                    "signature": to_hex(key.sign(message, self.domain)),
-                    "by": "patient",
-                    "desk": None,
-                },
+                body | changes,
                 subject=patient.subject,
                 consent=consent,
             )
         )
+
+    def desk(
+        self,
+        patient: Patient,
+        consent: ConsentId,
+        *,
+        signer: Key | None = None,
+        officers: str = "ana,ben",
+        at: int = NOW,
+        **changes: Any,
+    ) -> None:
+        """The hospital's desk withdraws for the patient; ``signer`` None is the hospital."""
+        commitment = patient.consents[consent][0].commitment()
+        signature = (signer or self.publisher).sign(Desk(commitment, officers, at), self.domain)
+        said = {
+            "org": self.org.hex,
+            "officers": officers,
+            "at": at,
+            "signature": to_hex(signature),
+        }
+        self.withdraw(patient, consent, by="desk", desk=said | changes)
 
     def lift(self, patient: Patient, consent: ConsentId, *, signer: Key | None = None) -> None:
         """The patient lifts an objection, and the chain records that it ended."""
@@ -433,7 +456,7 @@ class World:
             "head": {"number": 9, "hash": hash_},
             "exchange": to_hex(self.exchange.address),
             "participants": [
-                {"address": to_hex(key.address), "since": 1, "until": None}
+                {"address": to_hex(key.address), "since": 1, "until": None, "successor": None}
                 for key in (self.publisher, self.requester)
             ],
             "checkpoints": [
