@@ -16,6 +16,7 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import PurePath
+from types import TracebackType
 from typing import Any, TextIO
 
 from exchange.errors import ExchangeError
@@ -170,7 +171,8 @@ def _exception(error: BaseException) -> dict[str, object]:
 def set_up(process: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every logger's records through :class:`JsonFormatter` to ``stream`` (stderr).
 
-    Handlers that libraries installed on the root are replaced; calling again replaces ours.
+    Handlers that libraries installed on the root are replaced; calling again replaces ours. What
+    nobody catches is such a record too: a traceback would show the error's text, whatever it holds.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(process))
@@ -186,3 +188,10 @@ def set_up(process: str, *, level: str = "INFO", stream: TextIO | None = None) -
         quiet.propagate = True
         # Their lines carry no event of ours; only what goes wrong is worth a place.
         quiet.setLevel(logging.WARNING)
+    sys.excepthook = _uncaught
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger(__name__).critical("not caught", exc_info=(kind, error, trace))

@@ -20,7 +20,6 @@ import typer
 from exchange.deployment import Deployment
 from exchange.errors import Conflict, SettingsError
 from exchange.settings import Settings, described, environment_of, load_settings
-from exchange.up.doctor import is_free
 from exchange.up.stack import Stack
 
 _MASK = "***"
@@ -48,7 +47,6 @@ def up(*, demo: bool, founders: Sequence[Path], auditors: Sequence[Path]) -> int
             ),
         )
     with alone(settings.run_dir):
-        require_ports(settings)
         stack = Stack(settings, list(founders), list(auditors), progress=typer.echo)
         return serve(stack, told=lambda deployment: links(stack.settings, deployment))
 
@@ -90,24 +88,6 @@ def links(settings: Settings, deployment: Deployment) -> list[str]:
         f"next: assent hospital join --exchange {base} --fingerprint 0x{deployment.exchange.hex()}",
         "Ctrl-C stops everything",
     ]
-
-
-def require_ports(settings: Settings) -> None:
-    """Return if the ports that will be served are free.
-
-    Raises:
-        SettingsError: one is taken; it names the variable.
-    """
-    wanted = [("ASSENT_API__PORT", settings.api.host, settings.api.port)]
-    if settings.ledger.rpc_url is None:
-        wanted.append(("ASSENT_LEDGER__PORT", "127.0.0.1", settings.ledger.port))
-    for variable, host, port in wanted:
-        if port and not is_free(host, port):
-            raise SettingsError(
-                f"names port {port}, which another program uses",
-                variable=variable,
-                next_step="stop that program, or set another port",
-            )
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -31,6 +30,7 @@ import typer
 from exchange.deployment import load_deployment
 from exchange.errors import ExchangeError, SettingsError
 from exchange.settings import Settings, load_settings
+from exchange.up.ports import is_free, served_ports
 from ledger.engine import find_anvil
 from ledger.errors import LedgerError
 
@@ -308,11 +308,8 @@ def _check_postgres(name: str, url: str) -> Finding:
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
     """The ports are free, or held by this installation itself."""
-    ports = [("api", "ASSENT_API__PORT", settings.api.host, settings.api.port)]
-    if settings.ledger.rpc_url is None:
-        ports.append(("node", "ASSENT_LEDGER__PORT", "127.0.0.1", settings.ledger.port))
     ours = is_running(settings.run_dir)
-    for name, variable, host, port in ports:
+    for name, variable, host, port in served_ports(settings):
         check = f"{name} port"
         if port == 0:
             yield Finding(check, "ok", "any free one")
@@ -357,19 +354,6 @@ def check_deployment(settings: Settings) -> Finding:
     return Finding(
         "deployment", "ok", f"0x{found.id.hex()[:12]}… with {len(found.founders)} founders"
     )
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a port whose last connections are still closing is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def is_running(run_dir: Path) -> bool:

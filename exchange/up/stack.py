@@ -6,12 +6,9 @@ should run is started again; whoever kills one on purpose (the fault trials) see
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -25,12 +22,15 @@ from exchange.deployment import Deployment
 from exchange.errors import SettingsError
 from exchange.relayer import relayer_key
 from exchange.settings import Settings, environment_of
+from exchange.up.ports import require_ports
+from exchange.up.process import Process
 
 NAMES = ("node", "keys", "api", "worker")
 _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
 _GRACE_SECONDS = 8.0
-_PR_SET_PDEATHSIG = 1
+#: So often a process that ends at its start is started; one that something killed, somewhat more often.
+_MOST_TRIES, _MOST_TRIES_KILLED = 2, 5
 
 Progress = Callable[[str], None]
 
@@ -43,17 +43,6 @@ def free_port() -> int:
 
 
 @dataclass
-class _Process:
-    command: list[str]
-    log: Path
-    child: subprocess.Popen[bytes] | None = None
-    starts: int = 0
-    logged: int = 0
-    """Where this start's lines begin in the log, which earlier starts filled."""
-    started: float = 0.0
-
-
-@dataclass
 class Stack:
     """The processes of one data folder. ``founders`` and ``auditors`` are files for the first start."""
 
@@ -63,91 +52,66 @@ class Stack:
     anvil: Path | None = None
     progress: Progress = lambda _line: None
     deployment: Deployment | None = None
-    _processes: dict[str, _Process] = field(default_factory=dict)
-    _watching: threading.Event = field(default_factory=threading.Event)
+    _processes: dict[str, Process] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _watcher: threading.Thread | None = None
 
     def start(self) -> Deployment:
-        """Start everything and return once the api answers and the worker runs.
+        """Start everything and return once all of them serve; if one cannot, stop the others.
 
         Raises:
-            SettingsError: a process ended at once; its log says why.
+            SettingsError: a port is taken, or a process ended at its start; it says why.
         """
+        try:
+            return self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> Deployment:
         from exchange.deploying import deploy_once
 
         settings = self.settings = _with_ports(self.settings)
+        require_ports(settings)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        python = [sys.executable, "-m", "exchange"]
-        node = [*python, "node", "--data", str(settings.data_dir / "node"), "--port",
-                str(settings.ledger.port), "--sender",
-                "0x" + relayer_key(settings).address.hex()]  # fmt: skip
-        if self.anvil is not None:
-            node += ["--anvil", str(self.anvil)]
-        commands = {
-            "keys": [*python, "keys"],
-            "api": [*python, "api"],
-            "worker": [*python, "worker"],
-        }
-        if settings.ledger.rpc_url is None:
-            commands = {"node": node} | commands
         logs = settings.data_dir / "logs"
         logs.mkdir(exist_ok=True, mode=0o700)
-        for name, command in commands.items():
-            self._processes[name] = _Process(command, logs / f"{name}.log")
-        for name in ("node", "keys"):
-            if name in self._processes:
-                self.progress(f"starting {name}")
-                self._spawn(name)
+        for name, command in self._commands(settings).items():
+            self._processes[name] = Process(name, command, logs / f"{name}.log")
+        self._bring_up("node", "keys")
         self.deployment = deploy_once(settings, self.founders, self.auditors)
-        for name in ("api", "worker"):
-            self.progress(f"starting {name}")
-            self._spawn(name)
+        self._bring_up("api", "worker")
         self.wait_for_api()
-        self._wait_for_worker()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
         return self.deployment
 
     def stop(self) -> None:
         """Stop everything that was started here, in reverse order."""
-        self._watching.set()
+        self._stopping.set()
         with self._lock:
             for name in reversed(self._processes):
-                child = self._processes[name].child
-                if child is not None and child.poll() is None:
-                    child.terminate()
+                self._processes[name].terminate()
             end = time.monotonic() + _GRACE_SECONDS
             for process in self._processes.values():
-                if process.child is None:
-                    continue
-                try:
-                    process.child.wait(max(0.1, end - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    process.child.kill()
-                    process.child.wait()
+                process.await_end(end - time.monotonic())
 
     def kill(self, name: str) -> int:
         """Kill one process as if the machine had failed it (SIGKILL); its pid."""
         with self._lock:
-            child = self._processes[name].child
-            if child is None:
-                return 0
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            return child.pid
+            return self._processes[name].kill()
 
     def pid(self, name: str) -> int:
         """The pid of a process, 0 if it does not run."""
-        child = self._processes[name].child
-        return child.pid if child is not None and child.poll() is None else 0
+        return self._processes[name].pid
 
     def wait_for_api(self) -> None:
         """Return once the api answers.
 
         Raises:
-            SettingsError: it does not, for a minute, or has ended.
+            SettingsError: it does not, for a minute, or it ends at its start; it says why.
         """
         end = time.monotonic() + _PATIENCE_SECONDS
         address, context = _own_door(self.settings)
@@ -156,59 +120,73 @@ class Stack:
                 with urllib.request.urlopen(f"{address}/livez", timeout=1, context=context):  # noqa: S310 - our own address
                     return
             except (urllib.error.URLError, OSError):
-                self._require_running("api")
+                self._require_running(self._processes["api"])
                 time.sleep(_LOOK_SECONDS)
-        raise SettingsError("the api does not answer", next_step=self._hint("api"))
+        raise _failed(self._processes["api"], "does not answer")
 
-    def _wait_for_worker(self) -> None:
+    def _commands(self, settings: Settings) -> dict[str, list[str]]:
+        python = [sys.executable, "-m", "exchange"]
+        commands = {name: [*python, name] for name in NAMES}
+        if settings.ledger.rpc_url is not None:
+            del commands["node"]
+            return commands
+        commands["node"] += ["--data", str(settings.data_dir / "node")]
+        commands["node"] += ["--port", str(settings.ledger.port)]
+        commands["node"] += ["--sender", "0x" + relayer_key(settings).address.hex()]
+        if self.anvil is not None:
+            commands["node"] += ["--anvil", str(self.anvil)]
+        return commands
+
+    def _bring_up(self, *names: str) -> None:
+        """Start these side by side; return once each serves."""
+        starting = [self._processes[name] for name in names if name in self._processes]
+        for process in starting:
+            self.progress(f"starting {process.name}")
+            process.spawn(_environment(self.settings))
         end = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < end:
-            worker = self._processes["worker"]
-            if b'"ready"' in worker.log.read_bytes()[worker.logged :]:
-                return
-            self._require_running("worker")
-            time.sleep(_LOOK_SECONDS)
-        raise SettingsError("the worker does not start", next_step=self._hint("worker"))
+        for process in starting:
+            while not process.is_ready():
+                if time.monotonic() > end:
+                    raise _failed(process, "does not start")
+                self._require_running(process)
+                time.sleep(_LOOK_SECONDS)
 
-    def _require_running(self, name: str) -> None:
-        process = self._processes[name]
-        if process.child is not None and process.child.poll() is not None and process.starts > 3:
-            raise SettingsError(f"{name} ended at its start", next_step=self._hint(name))
-        if process.child is not None and process.child.poll() is not None:
-            self._spawn(name)
-
-    def _hint(self, name: str) -> str:
-        return f"read {self._processes[name].log}"
-
-    def _spawn(self, name: str) -> None:
-        process = self._processes[name]
-        with process.log.open("ab") as log:
-            process.logged = log.tell()
-            process.child = subprocess.Popen(
-                process.command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=_environment(self.settings),
-                # Ctrl-C is for whoever watches: it stops the others, and does not start them again.
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - prctl only, before exec
-            )
-        process.starts += 1
-        process.started = time.monotonic()
+    def _require_running(self, process: Process) -> None:
+        """Start a process again that has ended, unless it does so every time."""
+        code = process.exit_code
+        if code is None:
+            return
+        if process.tries >= (_MOST_TRIES_KILLED if code < 0 else _MOST_TRIES):
+            raise _failed(process, f"{process.ending()} at its start")
+        with self._lock:
+            if not self._stopping.is_set() and process.exit_code is not None:
+                process.spawn(_environment(self.settings))
 
     def _watch(self) -> None:
-        while not self._watching.wait(_LOOK_SECONDS):
-            for name, process in self._processes.items():
+        while not self._stopping.wait(_LOOK_SECONDS):
+            for process in self._processes.values():
                 with self._lock:
-                    if self._watching.is_set():
+                    if self._stopping.is_set():
                         return
-                    ended = process.child is not None and process.child.poll() is not None
                     # One that ends at once, again and again, gets a pause in between.
-                    patient = time.monotonic() - process.started > (0 if process.starts < 5 else 2)
-                    if ended and patient:
-                        self.progress(f"{name} ended and is started again; see {process.log}")
-                        self._spawn(name)
+                    pause = 0 if process.tries < 5 else 2
+                    if process.exit_code is not None and time.monotonic() - process.started > pause:
+                        self.progress(_again(process))
+                        process.spawn(_environment(self.settings))
+
+
+def _failed(process: Process, what: str) -> SettingsError:
+    said = process.last_words()
+    words = f"{process.name} {what}" + ("; it said:" if said else ", without a word")
+    error = SettingsError("\n".join([words, *(f"  {line}" for line in said)]))
+    error.next_step = f"mend that and start again; the whole log is {process.log}"
+    return error
+
+
+def _again(process: Process) -> str:
+    said = process.last_words() if (process.exit_code or 0) > 0 else []
+    why = f" ({said[-1]})" if said else ""
+    return f"{process.name} {process.ending()}{why} and is started again; see {process.log}"
 
 
 def _with_ports(settings: Settings) -> Settings:
@@ -238,9 +216,3 @@ def _environment(settings: Settings) -> dict[str, str]:
     root = str(Path(__file__).parent.parent.parent)
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
     return kept | environment_of(settings)
-
-
-def _die_with_parent() -> None:
-    """On Linux no process outlives whoever started it, not even one that was killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -4,7 +4,10 @@ import io
 import json
 import logging
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from exchange.errors import Conflict
 from exchange.logs import Redacted
 
 CANARY = "Zebulon Canary"
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -120,3 +124,17 @@ def test_redacted_shows_nothing_and_is_not_serialised() -> None:
     assert secret.reveal() == CANARY
     with pytest.raises(TypeError):
         pickle.dumps(secret)
+
+
+def test_what_nobody_catches_is_a_line_too() -> None:
+    program = (
+        "import sys; from exchange import logs; logs.set_up('api', stream=sys.stdout)\n"
+        f"raise ValueError({CANARY!r})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["event"], found["error"]) == ("not caught", "builtins.ValueError")
+    assert CANARY not in done.stdout + done.stderr
