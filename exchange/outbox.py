@@ -6,12 +6,13 @@ A promise is a row in the same transaction as the consent, checkpoint or partici
 tail or everything is filled again, participants and checkpoints in their first order.
 
 Two messages of one subject never share a block, since that would link them for everybody:
-:func:`pending` gives at most one per subject, and none while another one of that subject is under
-way.
+:func:`rounds` gives at most one per subject and round, and none while another one of that subject is
+under way.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,6 +48,30 @@ class Promise:
     payload: dict[str, Any]
     status: str
     attempts: int
+
+
+_CHANGES = {"admit": "admitted", "rotate": "rotated", "replace": "replaced", "retire": "retired"}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a chain holds, by its own events: ids in hex, sizes, (change, address in hex)."""
+
+    granted: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
+    anchored: frozenset[int] = frozenset()
+    participants: frozenset[tuple[str, str]] = frozenset()
+
+    def has(self, verb: str, consent: str | None, payload: str) -> bool:
+        """Whether a promise of this verb about this consent, or with this payload, is kept."""
+        if verb == "grant":
+            # A tombstone can never come to life: its grant needs no record any more.
+            return consent in self.granted or consent in self.withdrawn
+        if verb == "withdraw":
+            return consent in self.withdrawn
+        if verb == "anchor":
+            return _payload(payload)["size"] in self.anchored
+        return (_CHANGES[verb], _payload(payload).get("participant")) in self.participants
 
 
 def promise_grant(conn: Connection, consent: Mapping[str, Any] | RowMapping, at_ms: int) -> int:
@@ -100,27 +125,30 @@ def promise_participant(
     return _insert(conn, verb=verb, payload=payload, at_ms=at_ms)
 
 
-def pending(conn: Connection, limit: int) -> list[Promise]:
-    """Return the oldest promises that may be handed in now, all of them for one block.
+def rounds(conn: Connection, limit: int) -> list[list[Promise]]:
+    """Return the oldest promises that may be handed in now, round by round; each is one block.
 
-    Never two of one subject, and none of a subject that has another one under way. A withdrawal
-    never overtakes the grant it ends.
+    A subject has at most one in a round, in the order of the promises, so a withdrawal never
+    overtakes the grant it ends. None of a subject that has another one under way.
     """
     other = outbox.alias("other")
-    blocked = sa.exists().where(
-        other.c.handle == outbox.c.handle,
-        sa.or_(
-            other.c.status == _SENT,
-            sa.and_(other.c.status == _PENDING, other.c.id < outbox.c.id),
-        ),
-    )
+    under_way = sa.exists().where(other.c.handle == outbox.c.handle, other.c.status == _SENT)
     rows = conn.execute(
         sa.select(outbox)
-        .where(outbox.c.status == _PENDING, sa.or_(outbox.c.handle.is_(None), ~blocked))
+        .where(outbox.c.status == _PENDING, sa.or_(outbox.c.handle.is_(None), ~under_way))
         .order_by(outbox.c.id)
         .limit(limit)
     ).mappings()
-    return [_promise(row) for row in rows]
+    found: list[list[Promise]] = []
+    seen: Counter[str] = Counter()
+    for row in rows:
+        place = 0 if row["handle"] is None else seen[row["handle"]]
+        if row["handle"] is not None:
+            seen[row["handle"]] += 1
+        if place == len(found):
+            found.append([])
+        found[place].append(_promise(row))
+    return found
 
 
 def waiting(conn: Connection) -> int:
@@ -201,22 +229,22 @@ def retry(conn: Connection, *, sent_before_ms: int) -> int:
     ).rowcount
 
 
-def reset_all(conn: Connection) -> int:
-    """Make every promise pending again: the chain has lost everything. Returns how many.
+def reset_lost(conn: Connection, held: Held) -> int:
+    """Make every promise pending again that the chain does not hold. Returns how many.
 
     The order stays that of the first promises, which participants and checkpoints need.
     """
-    return conn.execute(sa.update(outbox).values(status=_PENDING, tx=None, sent_ms=None)).rowcount
-
-
-def reset_lost(conn: Connection, ids: Iterable[int]) -> None:
-    """Make these promises pending again: the chain has lost the blocks that kept them."""
-    for some in _chunks(list(ids)):
+    table = outbox.c
+    query = sa.select(table.id, table.verb, table.consent_id, table.payload)
+    rows = conn.execute(query.where(table.status != _PENDING)).all()
+    lost = [row.id for row in rows if not held.has(row.verb, row.consent_id, row.payload)]
+    for some in _chunks(lost):
         conn.execute(
             sa.update(outbox)
             .where(outbox.c.id.in_(some))
             .values(status=_PENDING, tx=None, sent_ms=None)
         )
+    return len(lost)
 
 
 def promises_of(conn: Connection, consents: Iterable[ConsentId]) -> list[Promise]:

@@ -16,14 +16,7 @@ from ledger.calldata import pack, pack_items, word
 from ledger.deploy import Deployment as Deployment  # noqa: PLC0414 - part of this face
 from ledger.deploy import deploy as deploy  # noqa: PLC0414 - part of this face
 from ledger.deploy import deployed_at, describe
-from ledger.errors import (
-    ChainError,
-    ChainUnreachable,
-    MalformedValue,
-    Reorganised,
-    Reverted,
-    WrongChain,
-)
+from ledger.errors import ChainError, ChainUnreachable, MalformedValue, Reorganised, WrongChain
 from ledger.eventlog import decode_event, decode_rejections
 from ledger.interface import (
     MAX_ITEMS_PER_TRANSACTION,
@@ -164,22 +157,13 @@ class ChainLedger:
         return self._submit("AuditAnchor", data, 160_000 + 50_000 * len(cosignatures))
 
     def anchor_all(self, checkpoints: Sequence[tuple[int, bytes, bytes]]) -> dict[int, str]:
-        """Anchor (size, root, log signature), ascending, several to a block, without co-signatures.
-
-        Returns the sizes that the contract refuses, each with its error's name; the others are mined.
-        """
-        refused: dict[int, str] = {}
-        transactions = []
-        for size, root, signature in checkpoints:
-            data = _ANCHOR + pack(size, root, (signature,), [])
-            try:
-                self._rpc.call_contract(self._at["AuditAnchor"], data)
-            except Reverted as reverted:
-                refused[size] = reverted.name
-            else:
-                transactions.append(Transaction(self._at["AuditAnchor"], data, 160_000))
-        self._writer().send(transactions)
-        return refused
+        """Anchor (size, root, log signature), ascending; the sizes refused and the error's name."""
+        transactions = [
+            Transaction(self._at["AuditAnchor"], _ANCHOR + pack(size, root, (signed,), []), 160_000)
+            for size, root, signed in checkpoints
+        ]
+        refused = self._writer().send_accepted(transactions)
+        return {checkpoints[index][0]: error.name for index, error in refused.items()}
 
     def admit(self, participant: bytes, signatures: Sequence[bytes]) -> Submission:
         """See ConsentLedger."""

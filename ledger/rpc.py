@@ -182,6 +182,21 @@ class Relayer:
                 receipts += self._send(transactions[start : start + MAX_TRANSACTIONS_IN_FLIGHT])
         return receipts
 
+    def send_accepted(self, transactions: Sequence[Transaction]) -> dict[int, Reverted]:
+        """Send in order those that the contract would take now; the others by their index.
+
+        Asked first, so that a refusal costs no transaction and arrives with its name. Raises as
+        :meth:`send` does.
+        """
+        refused: dict[int, Reverted] = {}
+        for index, transaction in enumerate(transactions):
+            try:
+                self._rpc.call_contract(transaction.to, transaction.data)
+            except Reverted as reverted:
+                refused[index] = reverted
+        self.send([one for index, one in enumerate(transactions) if index not in refused])
+        return refused
+
     def wait_for(self, tx_hash: bytes) -> dict[str, Any]:
         """Wait for a transaction of anybody's and return its receipt. Raises NotMined."""
         return self._await([tx_hash])[0]

@@ -9,7 +9,8 @@ Three things, each safe to repeat at any moment (walk A of the house, step 5):
 3. *anchor*: the log's head, signed by ``keys``, becomes a promise like the others.
 
 Blocks that were seen and are gone mean that the chain lost its tail or everything: the contracts are
-brought back to the same addresses and every promise is handed in again (decision D1).
+brought back to the same addresses and what it no longer holds is handed in again (decision D1), before
+anything new: a checkpoint that came after a newer one could never come back.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class ChainSide:
         """
         now = self._clock.now_ms()
         with self._store.reading() as conn:
-            promises = outbox.pending(conn, _BATCH)
+            rounds = outbox.rounds(conn, _BATCH)
             stuck = conn.execute(
                 sa.select(sa.func.count())
                 .select_from(schema.outbox)
@@ -141,21 +142,37 @@ class ChainSide:
             ).scalar_one()
         if stuck:
             self._store.transact(lambda conn: outbox.retry(conn, sent_before_ms=now - _AGAIN_MS))
-        if not promises:
-            return False
-        with self._writing:
-            self._require_identity()
-            grants = [one for one in promises if one.verb == "grant"]
-            withdrawals = [one for one in promises if one.verb == "withdraw"]
-            others = [one for one in promises if one.verb not in ("grant", "withdraw")]
-            if grants:
-                self._batch(grants, self._ledger.grant([_item(one, GrantItem) for one in grants]))
-            if withdrawals:
-                items = [_item(one, WithdrawItem) for one in withdrawals]
-                self._batch(withdrawals, self._ledger.withdraw(items))
-            for promise in others:
+        for promises in rounds:
+            with self._writing:
+                self._require_identity()
+                if not self._knows_what_was_seen():
+                    # What was lost comes first: the chain takes no checkpoint behind a newer one.
+                    return False
+                self._hand_in(promises)
+        return sum(map(len, rounds)) == _BATCH
+
+    def _knows_what_was_seen(self) -> bool:
+        """Whether the chain still has the block up to which it was followed."""
+        cursor = self._cursor()
+        if cursor is None or cursor.number < 0:
+            return True
+        return self._ledger.head_at(cursor.number) == Head(cursor.number, cursor.hash)
+
+    def _hand_in(self, promises: Sequence[Promise]) -> None:
+        """Hand in one round and return when it is mined, so that the next comes in later blocks."""
+        grants = [one for one in promises if one.verb == "grant"]
+        withdrawals = [one for one in promises if one.verb == "withdraw"]
+        anchors = [one for one in promises if one.verb == "anchor"]
+        if grants:
+            self._batch(grants, self._ledger.grant([_item(one, GrantItem) for one in grants]))
+        if withdrawals:
+            items = [_item(one, WithdrawItem) for one in withdrawals]
+            self._batch(withdrawals, self._ledger.withdraw(items))
+        for promise in promises:
+            if promise.verb not in ("grant", "withdraw", "anchor"):
                 self._single(promise)
-        return len(promises) == _BATCH
+        if anchors:
+            self._anchors(anchors)
 
     def _batch(self, promises: Sequence[Promise], submission: Any) -> None:
         """Note what was handed in; settle what the contract skipped."""
@@ -191,24 +208,39 @@ class ChainSide:
             return False
         return row.recorded_leaf is not None if verb == "grant" else row.ended_leaf is not None
 
+    def _anchors(self, promises: Sequence[Promise]) -> None:
+        refused = self._ledger.anchor_all(
+            [
+                (
+                    int(one.payload["size"]),
+                    from_hex(one.payload["root"], 32),
+                    from_hex(one.payload["signature"], 64),
+                )
+                for one in promises
+            ]
+        )
+        # A smaller checkpoint than the chain's: moot, not lost.
+        moot = [one for one in promises if int(one.payload["size"]) in refused]
+        for promise in moot:
+            reason = refused[int(promise.payload["size"])]
+            _log.info("moot", extra={"outbox": promise.id, "reason": reason})
+        now = self._clock.now_ms()
+
+        def work(conn: Connection) -> None:
+            outbox.mark_sent(conn, [one.id for one in promises], at_ms=now)
+            outbox.mark_kept(conn, [one.id for one in moot])
+
+        self._store.transact(work)
+
     def _single(self, promise: Promise) -> None:
-        payload = promise.payload
+        if promise.verb != "admit":
+            _log.error("a promise of an unknown kind", extra={"outbox": promise.id})
+            return
+        signatures = [from_hex(one, 64) for one in promise.payload["signatures"]]
         try:
-            match promise.verb:
-                case "anchor":
-                    self._ledger.anchor(
-                        int(payload["size"]),
-                        from_hex(payload["root"], 32),
-                        from_hex(payload["signature"], 64),
-                    )
-                case "admit":
-                    signatures = [from_hex(one, 64) for one in payload["signatures"]]
-                    self._ledger.admit(from_hex(payload["participant"], 20), signatures)
-                case _:
-                    _log.error("a promise of an unknown kind", extra={"outbox": promise.id})
-                    return
+            self._ledger.admit(from_hex(promise.payload["participant"], 20), signatures)
         except Reverted as reverted:
-            # A smaller checkpoint than the chain's, or a member admitted already: moot, not lost.
+            # A member admitted already: moot, not lost.
             _log.info("moot", extra={"outbox": promise.id, "reason": reverted.name})
             self._store.transact(lambda conn: outbox.mark_kept(conn, [promise.id]))
             return
@@ -244,7 +276,22 @@ class ChainSide:
         with self._writing:
             self._checked = False
             self._require_identity()
-        self._store.transact(outbox.reset_all)
+            held = self._held()
+        self._store.transact(lambda conn: outbox.reset_lost(conn, held))
+
+    def _held(self) -> outbox.Held:
+        """What the chain holds now, read from its first block on."""
+        events = list(self._ledger.events(0, self._ledger.head().number))
+        return outbox.Held(
+            frozenset("0x" + one.id.hex() for one in events if one.kind == "granted"),
+            frozenset("0x" + one.id.hex() for one in events if one.kind == "withdrawn"),
+            frozenset(one.size for one in events if one.size is not None),
+            frozenset(
+                (one.change, "0x" + one.participant.hex())
+                for one in events
+                if one.change is not None and one.participant is not None
+            ),
+        )
 
     def _require_identity(self) -> None:
         """The right chain with our contracts on it; contracts that are gone are deployed again.

@@ -65,6 +65,21 @@ def test_a_mined_revert_is_reported_with_its_name(deployed: Deployed) -> None:
         send(deployed, single("grant", consent.grant))
 
 
+def test_many_checkpoints_come_in_order_and_a_smaller_one_is_refused_by_name(
+    deployed: Deployed,
+) -> None:
+    def points(*sizes: int) -> list[tuple[int, bytes, bytes]]:
+        roots = [(size, bytes([size]) * 32) for size in sizes]
+        return [(n, root, checkpoint(LOG, deployed.domain, n, root)) for n, root in roots]
+
+    assert deployed.ledger.anchor_all(points(*range(3, 20))) == {}
+    forged = (30, bytes(32), checkpoint(RELAYER, deployed.domain, 30, bytes(32)))
+    refused = deployed.ledger.anchor_all([*points(5, 21), forged])
+    assert refused == {5: "SizeShrinks", 30: "NotTheLogKey"}
+    told = fetch_trust(deployed.url, deployed.deployment.addresses)["checkpoints"]
+    assert [point["size"] for point in told] == [*range(3, 20), 21]
+
+
 def test_the_contract_counts_the_domain_as_we_do(deployed: Deployed) -> None:
     assert call(deployed, selector("domainSeparator()")) == deployed.domain.separator
     assert call(deployed, selector("deploymentId()")) == deployed.domain.deployment_id

@@ -24,7 +24,7 @@ def people(store: Store) -> list[factories.Subject]:
 
 def due(store: Store, limit: int = 100) -> list[outbox.Promise]:
     with store.reading() as conn:
-        return outbox.pending(conn, limit)
+        return next(iter(outbox.rounds(conn, limit)), [])
 
 
 def send(store: Store, promises: list[outbox.Promise], at_ms: int = NOW_MS) -> None:
@@ -150,13 +150,62 @@ def test_a_lost_chain_is_filled_again_in_the_first_order(
     assert [one.payload["size"] for one in due(store)] == [5]
     store.transact(lambda conn: outbox.mark_anchored(conn, 5))
     assert due(store) == []
-    assert store.transact(outbox.reset_all) == 7
+    assert store.transact(lambda conn: outbox.reset_lost(conn, outbox.Held())) == 7
     again = due(store)
     assert [one.verb for one in again] == ["admit", "rotate", "anchor", "anchor", *["grant"] * 3]
     assert [one.id for one in again] == sorted(one.id for one in again)
-    store.transact(lambda conn: outbox.mark_kept(conn, [one.id for one in again]))
-    store.transact(lambda conn: outbox.reset_lost(conn, [again[-1].id]))
-    assert [one.id for one in due(store)] == [again[-1].id]
+
+
+def test_a_chain_that_lost_its_tail_gets_the_tail_alone(
+    store: Store, people: list[factories.Subject]
+) -> None:
+    def others(conn: sa.Connection) -> None:
+        for member in ("0x01", "0x02"):
+            outbox.promise_participant(conn, "admit", {"participant": member}, NOW_MS)
+        for size in (3, 5):
+            outbox.promise_anchor(
+                conn, size=size, root=bytes(32), signature=bytes(64), at_ms=NOW_MS
+            )
+
+    store.transact(others)
+    kept, gone, ended = (a_consent(one) for one in people)
+    grant(store, kept, gone, ended, recorded=False)
+    withdraw(store, gone)
+    withdraw(store, ended)
+    with store.reading() as conn:
+        everything = [one.id for some in outbox.rounds(conn, 100) for one in some]
+    assert len(everything) == 9
+    store.transact(lambda conn: outbox.mark_kept(conn, everything))
+    held = outbox.Held(
+        granted=frozenset({kept.id.hex, gone.id.hex}),
+        withdrawn=frozenset({ended.id.hex}),
+        anchored=frozenset({3}),
+        participants=frozenset({("admitted", "0x01")}),
+    )
+    assert store.transact(lambda conn: outbox.reset_lost(conn, held)) == 3
+    lost = due(store)
+    assert [one.verb for one in lost] == ["admit", "anchor", "withdraw"]
+    assert lost[0].payload["participant"] == "0x02"
+    assert lost[1].payload["size"] == 5
+    assert lost[2].consent == gone.id
+
+
+def test_one_subject_has_one_promise_in_each_round(
+    store: Store, people: list[factories.Subject]
+) -> None:
+    one, other, _ = people
+    first, second = a_consent(one), a_consent(one)
+    grant(store, first, second, a_consent(other), recorded=False)
+    withdraw(store, first)
+    with store.reading() as conn:
+        found = outbox.rounds(conn, 100)
+    assert [len(some) for some in found] == [2, 1, 1]
+    assert [some[0].consent for some in found] == [first.id, second.id, first.id]
+    assert [some[0].verb for some in found] == ["grant", "grant", "withdraw"]
+    send(store, found[0][:1])
+    with store.reading() as conn:
+        (left,) = outbox.rounds(conn, 100)
+    assert [promise.consent for promise in left] == [found[0][1].consent]
 
 
 def test_an_undone_work_promises_nothing(store: Store, people: list[factories.Subject]) -> None:
@@ -219,7 +268,7 @@ class World:
 
     def forget(self, _who: int) -> None:
         self.chain.clear()
-        self.store.transact(outbox.reset_all)
+        self.store.transact(lambda conn: outbox.reset_lost(conn, outbox.Held()))
 
     def _arrive(self, block: list[outbox.Promise]) -> None:
         owners = {one.id: one.subject.id for one in self.consents}
