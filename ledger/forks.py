@@ -23,6 +23,8 @@ from ledger.signing import verify
 from ledger.trust import Trust
 
 _READING = 1
+_CLOCK_MS = 600_000
+"""How far an honest clock may be set back: the log's order decides, times only bound it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class WholeLog:
 
         Raises CheckpointInvalid for another, a shorter or a forked log and for a broken receipt,
         SignatureInvalid for a receipt that the log key did not sign, NotInForce for a ruling on a
-        stale head.
+        stale head and for a leaf of the bundle's subjects that was dated back.
         """
         self._require_roots(bundle, trust)
         heads = self._require_chains(bundle)
@@ -78,11 +80,14 @@ class WholeLog:
     def _require_chains(self, bundle: AuditBundle) -> dict[bytes, bytes]:
         """Return each shown subject's consent head just before its ruling."""
         rulings = {one.decided.index: one.handle for one in bundle.subjects}
+        shown = {one.handle for one in bundle.subjects}
+        latest = 0
         last: dict[tuple[bytes, Chain], Leaf] = {}
         heads: dict[bytes, bytes] = {}
         for index, leaf in enumerate(self.leaves):
             if index in rulings and (head := last.get((rulings[index], "consent"))) is not None:
                 heads[rulings[index]] = head.hash
+            latest = max(latest, leaf.at_ms)
             chain = chain_of(leaf.kind)
             if chain is None:
                 continue
@@ -90,6 +95,8 @@ class WholeLog:
             seq, prev = (0, ZEROS) if before is None else (before.seq + 1, before.hash)
             if (leaf.seq, leaf.prev) != (seq, prev):
                 raise CheckpointInvalid(f"leaf {index} forks its subject's chain")
+            if leaf.handle in shown and leaf.at_ms < latest - _CLOCK_MS:
+                raise NotInForce(f"leaf {index} is dated back behind leaves before it")
             last[leaf.handle, chain] = leaf
         return heads
 

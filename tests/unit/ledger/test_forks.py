@@ -81,6 +81,32 @@ def test_a_forked_chain_fails_at_step_6():
     assert "forks" in error.what
 
 
+@pytest.mark.parametrize(("back_ms", "dated_back"), [(590_000, False), (610_000, True)])
+def test_a_leaf_dated_back_fails_at_step_6(back_ms, dated_back):
+    made = World()
+    patient, other = made.enrol(), made.enrol()
+    made.consent(patient, at_ms=made.at_ms - back_ms)
+    made.consent(other)
+    bundle = made.bundle()
+    assert verify_bundle(bundle.to_bytes(), made.trust(bundle)).permitted == 2
+    pages = [page(leaves_of(made))]
+    if dated_back:
+        error = fails(NotInForce, 6, made, bundle, pages)
+        assert f"leaf {patient.chain[1].index} is dated back" in error.what
+    else:
+        assert proved(made, bundle, pages).permitted == 2
+
+
+def test_another_subjects_dates_are_another_bundles_matter():
+    made = World()
+    made.consent(made.enrol())
+    stranger = made.enrol()
+    made.consent(stranger, at_ms=made.at_ms - 700_000)
+    made.patients.remove(stranger)
+    bundle = made.bundle()
+    assert proved(made, bundle, [page(leaves_of(made))]).permitted == 1
+
+
 def test_other_fewer_and_reordered_leaves_fail_at_step_6(world):
     made, bundle = world
     every = leaves_of(made)
