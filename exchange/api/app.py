@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from http import HTTPStatus
+from pathlib import Path, PurePath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -32,6 +33,14 @@ from exchange.api.door import Door, Metrics
 from exchange.wiring import Exchange
 
 _PAGES: Final = Path(__file__).parent.parent / "web"
+#: A machine's own list of types must not decide whether a browser runs a module (``nosniff``).
+_KINDS: Final[Mapping[str, str]] = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
 _ROUTERS: Final = (
     health.router,
     deployment.router,
@@ -54,6 +63,9 @@ class _Pages(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["cache-control"] = "no-cache"
+        kind = _KINDS.get(PurePath(path).suffix)
+        if kind is not None and response.status_code == HTTPStatus.OK:
+            response.headers["content-type"] = kind
         return response
 
 

@@ -10,6 +10,7 @@ export class Problem extends Error {
     this.next = document.next ?? '';
     this.trace = document.trace_id ?? '';
     this.errors = document.errors ?? [];
+    this.document = document;
   }
 }
 

@@ -1,28 +1,30 @@
 /** The auditor's page: the log, its proofs checked in this browser, and evidence to take away. */
-import { html, render, useMemo, useState } from './vendor/preact.js';
+import { html, render, useState } from './vendor/preact.js';
 import { Api } from './api.js';
-import { Badge, Command, Empty, Frame, Id, Notice, Tile, Trouble, Views, When, save, useLoaded, useView } from './parts.js';
+import { Enter } from './enter.js';
+import {
+  Badge, Command, Empty, Frame, Id, Notice, Tile, Trouble, Views, When, Why, save, useLoaded, useView,
+} from './parts.js';
 import { Icon } from './icons.js';
+import { arrived } from './member.js';
 import { checkLeaf, checkLog } from './proof.js';
 import { count, loadTexts, t, word } from './text.js';
-import { AskToken, apiOf, dropToken, takeToken } from './token.js';
 import { namesOf, orgName } from './words.js';
 
 const VIEWS = ['log', 'accesses', 'offline'];
 
 function Page({ first }) {
-  const [token, setToken] = useState(first);
+  const [member, setMember] = useState(first);
   const leave = () => {
-    setToken(null);
-    return dropToken('auditor', token);
+    setMember(null);
+    return member.leave();
   };
-  return html`<${Frame} role=${t('auditor.role')} leave=${token && leave}>
-    ${token ? html`<${Home} key=${token} token=${token} />` : html`<${AskToken} role="auditor" entered=${setToken} />`}
+  return html`<${Frame} role=${t('auditor.role')} leave=${member && leave}>
+    ${member ? html`<${Home} api=${member.api} />` : html`<${Enter} role="auditor" entered=${setMember} />`}
   </${Frame}>`;
 }
 
-function Home({ token }) {
-  const api = useMemo(() => apiOf(token), [token]);
+function Home({ api }) {
   const view = useView(VIEWS);
   const loaded = useLoaded(async () => {
     const [checkpoints, accesses, leaves, deployment] = await Promise.all([
@@ -136,6 +138,7 @@ function Access({ api, one, names, deployment }) {
     <div class="row-tight"><button type="button" disabled=${!one.bundle} onClick=${fetchBundle}>
       <${Icon} name="download" size="16" />${t('accesses.bundle')}</button>
       ${!one.bundle && html`<span class="small muted">${t('accesses.bundle.later')}</span>`}</div>
+    ${one.kind === 'release' && one.withheld > 0 && html`<${Why} api=${api} release=${one.id} />`}
     <details><summary>${t('accesses.prove')}</summary>
       <${Check} label=${t('accesses.prove.go', { leaf: one.leaf })} run=${(told) => checkLeaf(api, deployment, one.leaf, told)} />
       <p class="small">${t('accesses.verify')}</p>
@@ -163,8 +166,8 @@ function Offline({ deployment }) {
   </section>`;
 }
 
-const token = takeToken('auditor');
+const here = arrived('auditor');
 await loadTexts();
 document.title = t('auditor.pagetitle');
 document.getElementById('page').replaceChildren();
-render(html`<${Page} first=${token} />`, document.getElementById('page'));
+render(html`<${Page} first=${here} />`, document.getElementById('page'));

@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from './vendor/preact.js';
 import { Problem, Unreachable } from './api.js';
 import { Icon, Mark } from './icons.js';
-import { t, time } from './text.js';
+import { t, time, word } from './text.js';
 
 /** Header, main and footer around a page. */
 export function Frame({ role, who, leave, children }) {
@@ -65,7 +65,7 @@ export function useLoaded(load, marks) {
 /** An error with its next step. */
 export function Trouble({ error, again }) {
   if (!error) return null;
-  let [title, detail, next] = [t('trouble.own'), error.message, t('trouble.own.next')];
+  let [title, detail, next] = [error.title ?? t('trouble.own'), error.message, error.next ?? t('trouble.own.next')];
   if (error instanceof Unreachable) {
     [title, detail, next] = [t('trouble.unreachable'), t('trouble.unreachable.detail'), t('trouble.unreachable.next')];
   } else if (error instanceof Problem) {
@@ -144,4 +144,14 @@ export function save(name, content, type = 'application/json') {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Why records were withheld, by count: for auditors, and for the hospital that publishes them. */
+export function Why({ api, release }) {
+  const [open, setOpen] = useState(false);
+  const found = useLoaded(async () => (open ? api.get(`/v1/requests/${release}/withheld`) : null), [open]);
+  return html`<details onToggle=${(e) => setOpen(e.target.open)}><summary>${t('requests.why')}</summary>
+    <${Trouble} error=${found.error} />
+    <dl>${Object.entries(found.value?.reasons ?? {}).map(([reason, n]) => html`
+      <dt>${word('because', reason)}</dt><dd>${n}</dd>`)}</dl></details>`;
 }

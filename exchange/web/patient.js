@@ -111,7 +111,7 @@ function Hero({ me, consents, accesses, live }) {
       <${Tile} figure=${used} label=${count('hero.used', used)} />
       <${Tile} figure=${known.length - used} label=${count('hero.refused', known.length - used)} />
     </div>
-    ${known.length > 0 && html`<${ShareBar} parts=${[
+    ${used > 0 && used < known.length && html`<${ShareBar} parts=${[
       { value: used, tone: 'used' },
       { value: known.length - used, tone: 'refused' },
     ]} />`}

@@ -1,6 +1,6 @@
 /**
- * What a patient signs, made in the browser: EIP-712 structs, and the walk from a consent document to
- * a submission. Twin of ledger.messages, ledger.terms and the patient's own client (D2).
+ * What people and hospitals sign, made in the browser: EIP-712 structs, and the walk from a consent
+ * document to a submission. Twin of ledger.messages, ledger.terms and the patient's own client.
  */
 import { keccak_256 } from './vendor/noble-hashes/sha3.js';
 import { concat, equal, fromHex, random, toHex, uint, utf8 } from './bytes.js';
@@ -19,6 +19,7 @@ export const TYPES = {
   Login: 'Login(bytes32 subject,bytes32 challenge,uint64 expiry)',
   Receipt: 'Receipt(uint64 index,bytes32 leafHash)',
   Checkpoint: 'Checkpoint(uint64 size,bytes32 root)',
+  Document: 'Document(string kind,bytes32 documentHash)',
 };
 const NO_END = 2n ** 64n - 1n;
 const NO_END_DAY = 2 ** 32 - 1;
@@ -57,6 +58,10 @@ export const digest = (name, message, deployment) =>
 /** A signature in hex. */
 export const sign = (key, name, message, deployment) =>
   toHex(key.signDigest(digest(name, message, deployment)));
+
+/** A hospital's signature over a document, in hex; the kind stands in the document as well. */
+export const signDocument = (key, document, deployment) =>
+  sign(key, 'Document', { kind: document.kind, documentHash: toHex(digestOf(document)) }, deployment);
 
 /** Whether `address` (hex) signed the message for this deployment. */
 export function isSignedBy(address, name, message, signature, deployment) {

@@ -30,7 +30,8 @@ function WithCode({ deployment, enrolled }) {
     try {
       enrolled(await enrol(code, deployment));
     } catch (problem) {
-      setError(problem instanceof RangeError ? { message: t('enter.code.wrong') } : problem);
+      setError(problem instanceof RangeError
+        ? { title: t('enter.code.incomplete'), message: t('enter.code.wrong'), next: t('enter.code.wrong.next') } : problem);
       setBusy(false);
     }
   };

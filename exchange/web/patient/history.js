@@ -101,6 +101,7 @@ function Bars({ accesses }) {
           <title>${date(one.day * DAY_MS)}: ${one.used} / ${one.refused}</title></g>`;
       })}
     </svg>
+    <p class="chart-ends small muted" aria-hidden="true"><span>${date(days[0].day * DAY_MS)}</span><span>${t('history.chart.today')}</span></p>
     <figcaption><span class="key used"></span>${count('history.chart.used', sum('used'))}
       <span class="key refused"></span>${count('history.chart.refused', sum('refused'))}
       <span class="muted">${t('history.chart.days', { n: DAYS })}</span></figcaption>

@@ -157,7 +157,7 @@ function Review({ prepared, session, names, back, done }) {
     <h2 id="review-title" tabindex="-1" ref=${heading}>${t(permit ? 'review.title' : 'review.title.deny')}</h2>
     <p class="sentence big">${sentence(document, names)}</p>
     <ul class="ticks">
-      ${['one', 'two', 'three'].map((name) => html`<li><${Icon} name="check" size="16" />
+      ${['first', 'second', 'third'].map((name) => html`<li><${Icon} name="check" size="16" />
         ${t(`review.${document.decision}.${name}`)}</li>`)}
     </ul>
     <details><summary>${t('review.notice')}</summary><p class="notice-text">${notice.text}</p></details>
