@@ -22,21 +22,15 @@ import tenseal as ts
 from tenseal import sealapi  # noqa: F401 (registers the types that parameters are read as)
 
 from compute import canonical as cj
+from compute import evaluator
 from compute.errors import BudgetExhausted, CiphertextRefused, ContextRefused, InputMalformed
 from compute.presets import Preset, preset
-from compute.protobuf import packed, read_fields, unique_fields
+from compute.protobuf import packed, read_fields
 
-EVALUATOR_MAGIC = b"ASNTCTX1"
-KEY_MAGIC = b"ASNTKEY1"
-EVALUATOR_FORMAT = "assent.he-context/1"
 KEY_FORMAT = "assent.he-key/1"
 # Threats P9: decryptions under one key are counted, and the key is replaced per study.
 MAX_DECRYPTIONS = 100
-_MAX_EVALUATOR_BYTES = 4096
 _MAX_KEY_BYTES = 4 * 2**20
-_KEY_ID_BYTES = 16
-_AUTO_MOD_SWITCH = 4  # TenSEAL's flag bits: 1 relinearise, 2 rescale, 4 mod-switch
-_SYMMETRIC = 1
 
 
 @dataclass(frozen=True)
@@ -86,12 +80,12 @@ class KeyHolder:
         context.global_scale = 2.0**chosen.scale_bits
         context.auto_rescale = False
         context.auto_relin = False
-        return cls(chosen, cj.to_hex(secrets.token_bytes(_KEY_ID_BYTES)), context)
+        return cls(chosen, cj.to_hex(secrets.token_bytes(evaluator.KEY_ID_BYTES)), context)
 
     def evaluator_bytes(self) -> bytes:
         """The public half on the wire."""
         header = cj.canonical(
-            {"format": EVALUATOR_FORMAT, "key": self.key_id, "parameters": self.preset.name}
+            {"format": evaluator.FORMAT, "key": self.key_id, "parameters": self.preset.name}
         )
         public = self.context.serialize(
             save_public_key=False,
@@ -99,7 +93,7 @@ class KeyHolder:
             save_galois_keys=False,
             save_relin_keys=False,
         )
-        return EVALUATOR_MAGIC + struct.pack(">H", len(header)) + header + bytes(public)
+        return evaluator.MAGIC + struct.pack(">H", len(header)) + header + bytes(public)
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +116,7 @@ class KeyHolder:
             save_galois_keys=False,
             save_relin_keys=False,
         )
-        data = KEY_MAGIC + struct.pack(">H", len(header)) + header + bytes(secret)
+        data = evaluator.KEY_MAGIC + struct.pack(">H", len(header)) + header + bytes(secret)
         # A name of its own per attempt: two writers never share a half-written file.
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -147,7 +141,7 @@ class KeyHolder:
         if path.stat().st_mode & 0o077:
             raise ContextRefused("mode", "the key file may be read by others; chmod 600 it")
         data = path.read_bytes()
-        header, body = _split(data, KEY_MAGIC, _MAX_KEY_BYTES)
+        header, body = evaluator.split(data, evaluator.KEY_MAGIC, _MAX_KEY_BYTES)
         try:
             value = cj.fields(
                 cj.parse_canonical(header),
@@ -156,7 +150,7 @@ class KeyHolder:
             )
             if value["format"] != KEY_FORMAT or not isinstance(value["decryptions"], int):
                 raise InputMalformed("key file: unknown format")
-            cj.from_hex(value["key"], _KEY_ID_BYTES)
+            cj.from_hex(value["key"], evaluator.KEY_ID_BYTES)
         except InputMalformed as malformed:
             raise ContextRefused("format", str(malformed)) from None
         chosen = preset(value["parameters"])
@@ -185,39 +179,12 @@ def load_evaluator(data: bytes) -> EvaluatorContext:
     Raises:
         ContextRefused: when it is too large, malformed, holds a key, or is off the allow-list.
     """
-    header, body = _split(data, EVALUATOR_MAGIC, _MAX_EVALUATOR_BYTES)
-    try:
-        value = cj.fields(
-            cj.parse_canonical(header), names=("format", "key", "parameters"), where="context"
-        )
-        if value["format"] != EVALUATOR_FORMAT or not isinstance(value["parameters"], str):
-            raise InputMalformed("context: unknown format")
-        cj.from_hex(value["key"], _KEY_ID_BYTES)
-    except InputMalformed as malformed:
-        raise ContextRefused("format", str(malformed)) from None
-    chosen = preset(value["parameters"])
-    _check_fields(body, chosen)
-    context = _read(body)
+    told = evaluator.read(data)
+    context = _read(told.body)
     if context.has_secret_key():
         raise ContextRefused("secret-key", "a context on this side never holds a secret key")
-    _check_parameters(context, chosen)
-    return EvaluatorContext(chosen, value["key"], cj.to_hex(cj.sha256(data)), context)
-
-
-def _split(data: bytes, magic: bytes, most: int) -> tuple[bytes, bytes]:
-    # A secret is looked for before sizes are, so that the refusal names what matters most.
-    if data.startswith(KEY_MAGIC) and magic != KEY_MAGIC:
-        raise ContextRefused("secret-key", "this is a key file; it belongs to the hospital alone")
-    if not data.startswith(magic) or len(data) < len(magic) + 2:
-        raise ContextRefused("format", "not a file of this format")
-    (length,) = struct.unpack_from(">H", data, len(magic))
-    start = len(magic) + 2
-    body = data[start + length :]
-    if magic == EVALUATOR_MAGIC and _holds_secret(body):
-        raise ContextRefused("secret-key", "a context on this side never holds a secret key")
-    if len(data) > most or not body:
-        raise ContextRefused("size", f"not between its header and {most} bytes")
-    return data[start : start + length], body
+    _check_parameters(context, told.preset)
+    return EvaluatorContext(told.preset, told.key_id, cj.to_hex(cj.sha256(data)), context)
 
 
 def _read(body: bytes) -> Any:
@@ -241,36 +208,6 @@ def _check_parameters(context: Any, chosen: Preset) -> None:
     scale = 2.0**chosen.scale_bits
     if found != ("CKKS", chosen.degree, chosen.prime_bits, scale, False, False):
         raise ContextRefused("parameters", f"not those of {chosen.name}")
-
-
-def _check_fields(body: bytes, chosen: Preset) -> None:
-    """The serialised context's own fields (tensealcontext.proto), before the library sees it.
-
-    1 encryption parameters, 2 public part {1 public key, 2 flags, 3 scale, 4 and 5 evaluation
-    keys}, 3 private part {1 secret key}, 4 encryption type.
-    """
-    try:
-        outer = unique_fields(body)
-        part = outer.pop(2, b"")
-        public = unique_fields(part) if isinstance(part, bytes) else {}
-    except InputMalformed as malformed:
-        raise ContextRefused("format", str(malformed)) from None
-    if 3 in outer:
-        raise ContextRefused("secret-key", "a context on this side has no private part")
-    if set(public) - {2, 3}:
-        raise ContextRefused("keys", "a context on this side needs no evaluation keys")
-    scale = struct.pack("<d", 2.0**chosen.scale_bits)
-    if public != {2: _AUTO_MOD_SWITCH, 3: scale} or set(outer) != {1, 4} or outer[4] != _SYMMETRIC:
-        raise ContextRefused("parameters", f"not those of {chosen.name}")
-
-
-def _holds_secret(body: bytes) -> bool:
-    """Whether the private part is there and holds a key, as far as the bytes can be read."""
-    try:
-        private = unique_fields(body).get(3)
-        return isinstance(private, bytes) and 1 in unique_fields(private)
-    except InputMalformed:
-        return False
 
 
 def read_tensor(

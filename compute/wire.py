@@ -27,6 +27,8 @@ REPLY = 2
 MAX_HEADER_BYTES = 2 * 2**20
 MAX_SIGNATURE_BYTES = 256
 _HEAD = struct.Struct(">8sBBI")
+#: The longest that everything before the body may be.
+MAX_HEAD_BYTES = _HEAD.size + MAX_HEADER_BYTES + 2 + MAX_SIGNATURE_BYTES
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,18 @@ def parse_reply(data: bytes) -> Reply:
     header = ReplyHeader.from_json(header_json)
     _check_body(header.body, header.body_bytes, body)
     return Reply(header, body, signature)
+
+
+def parse_head(data: bytes) -> tuple[RequestHeader, bytes, int]:
+    """Header, signature and the body's offset (bytes) from the first bytes of a request.
+
+    The first `MAX_HEAD_BYTES` suffice; the body is not looked at.
+
+    Raises:
+        CiphertextRefused: when the head is malformed, cut short or too large.
+    """
+    header_json, signature, body = _unpack(data, REQUEST)
+    return RequestHeader.from_json(header_json), signature, len(data) - len(body)
 
 
 def read_header(data: bytes) -> RequestHeader:

@@ -41,8 +41,8 @@ def check(parameters: Mapping[str, Any]) -> str | None:
     return None
 
 
-def matcher(one: Mapping[str, str]) -> Callable[[dict[str, Any]], bool]:
-    """The test that a checked filter stands for."""
+def matcher(one: Mapping[str, str]) -> Callable[[Any], bool]:
+    """The test that a checked filter stands for; a note has no fields, and meets none."""
     test, field, value = _OPERATIONS[one["op"]], one["field"], one["value"]
     return lambda content: any(test(found, value) for found in _walk(content, field))
 
@@ -68,7 +68,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def first(content: dict[str, Any], field: str) -> Any:
+def first(content: Any, field: str) -> Any:
     """The first value of a field, or None."""
     return next(_walk(content, field), None)
 

@@ -70,15 +70,7 @@ class Jobs:
         if abs(now // 1000 - job.at) > REQUEST_WINDOW_SECONDS:
             raise DocumentMalformed("/at", "is not within ten minutes of now: sign it again")
         _check_parameters(job)
-        with self._store.reading() as conn:
-            address = conn.execute(
-                sa.select(schema.orgs.c.address).where(schema.orgs.c.org_id == actor.id)
-            ).scalar_one_or_none()
-        if address is None:
-            raise NotFound("no such hospital")
-        verify_document(
-            JOB_KIND, document, signature, bytes.fromhex(str(address)[2:]), self._domain
-        )
+        verify_document(JOB_KIND, document, signature, self._address(actor.id), self._domain)
 
         def work(conn: Connection) -> dict[str, Any]:
             claim(conn)
@@ -188,6 +180,9 @@ class Jobs:
         Raises:
             NotFound: no such job of this hospital.
             VersionNotReady: the job takes no ciphertext, or not any more.
+            BodyTooLarge: more than 512 MiB.
+            ContextRefused, CiphertextRefused, SignatureInvalid, RequestRefused: as
+                :func:`exchange.encrypted_input.split`; nothing is kept.
         """
         row = self._own(actor, job)
         if row["kind"] != "encrypted-inference":
@@ -197,7 +192,13 @@ class Jobs:
         if row["status"] != "draft":
             return
         path = input_path(job)
-        self._vault.put(path, body, limit=MOST_INPUT)
+        size = self._vault.put(path, body, limit=MOST_INPUT).size
+        try:
+            self._check_input(path, size, row)
+        except Exception:
+            # Whatever is wrong with it, it is not this job's: the next attempt finds the place free.
+            self._vault.delete(path)
+            raise
         now = self._clock.now_ms()
         jobs = schema.jobs
         self._store.transact(
@@ -207,6 +208,26 @@ class Jobs:
                 .values(status="queued", input=path, updated_ms=now)
             )
         )
+
+    def _check_input(self, path: str, size: int, row: RowMapping) -> None:
+        # Deferred: reading a header wakes numpy, which nothing else in the api needs.
+        from exchange.encrypted_input import split
+
+        split(
+            lambda offset, length: self._vault.read(path, offset=offset, length=length),
+            size,
+            read_job(parse_canonical(row["spec"].encode())),
+            self._address(row["requester"]),
+        )
+
+    def _address(self, org: str) -> bytes:
+        with self._store.reading() as conn:
+            address = conn.execute(
+                sa.select(schema.orgs.c.address).where(schema.orgs.c.org_id == org)
+            ).scalar_one_or_none()
+        if address is None:
+            raise NotFound("no such hospital")
+        return bytes.fromhex(str(address)[2:])
 
     def status(self, actor: Actor, job: JobId) -> dict[str, Any]:
         """One of the requester's own jobs.

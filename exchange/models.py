@@ -16,7 +16,7 @@ from exchange.actor import Actor
 from exchange.claims import Claim, unclaimed
 from exchange.clock import Clock
 from exchange.documents import MODEL_KIND, fields, hex_bytes
-from exchange.errors import DocumentMalformed, NotFound, RequestRefused
+from exchange.errors import DocumentMalformed, NotFound
 from exchange.store import schema
 from exchange.store.database import Store
 from exchange.vault import Vault, model_path
@@ -24,9 +24,6 @@ from ledger.commitment import canonical, parse_canonical, sha256
 from ledger.ids import ModelDigest
 from ledger.leaf import Kind
 from ledger.signing import Domain, verify_document
-
-#: The largest weights file that is taken (bytes).
-MOST_BYTES = 256 << 20
 
 
 class Models:
@@ -50,18 +47,16 @@ class Models:
         """Take a model; its id is the SHA-256 of its exact bytes. Repeating it changes nothing.
 
         Raises:
-            RequestRefused: a pickle or another archive, or too large.
-            DocumentMalformed: the card is malformed or names other bytes.
+            ModelRefused: a pickle, an archive or anything else but JSON and safetensors, refused by
+                its first bytes; too large; or a card of an architecture that is not known here.
+            DocumentMalformed: the document is malformed or names other bytes.
             SignatureInvalid: the card is not signed by this hospital.
         """
-        if not 0 < len(weights) <= MOST_BYTES:
-            raise RequestRefused(f"weights have 1 to {MOST_BYTES} bytes", pointer="/weights")
-        if not _is_known_format(weights):
-            raise RequestRefused(
-                "a pickle, an archive or any other format is refused unread",
-                pointer="/weights",
-                next_step="export the weights as safetensors or as JSON",
-            )
+        # Deferred: numbers wake numpy, which nothing else in the api needs.
+        from compute.models import ModelCard
+        from compute.weights import recognise
+
+        recognise(weights)
         signed = fields(document, MODEL_KIND, {"org", "card", "digest"})
         digest = hex_bytes(signed, "digest", 32)
         if signed["org"] != actor.id:
@@ -71,6 +66,7 @@ class Models:
             raise DocumentMalformed("/digest", "must be the SHA-256 of the weights")
         if card.get("digest") != signed["digest"]:
             raise DocumentMalformed("/card/digest", "must be the SHA-256 of the weights")
+        ModelCard.from_value(card)
         with self._store.reading() as conn:
             address = conn.execute(
                 sa.select(schema.orgs.c.address).where(schema.orgs.c.org_id == actor.id)
@@ -145,14 +141,3 @@ def _told(row: Any) -> dict[str, Any]:
         "card": parse_canonical(row["card"].encode()),
         "leaf": row["leaf_idx"],
     }
-
-
-def _is_known_format(weights: bytes) -> bool:
-    """Whether the first bytes are of JSON (``{``) or of safetensors (a length, then its JSON header).
-
-    What is taken is named, not what is refused: a pickle may begin with almost any byte.
-    """
-    if weights.lstrip(b" \t\r\n").startswith(b"{"):
-        return True
-    length = int.from_bytes(weights[:8], "little")
-    return weights[8:9] == b"{" and 2 <= length <= len(weights) - 8

@@ -20,6 +20,7 @@ from compute.headers import RequestHeader
 from compute.models import ModelCard
 from compute.presets import preset_for
 from compute.score import decisions, scores
+from exchange.encrypted_input import join
 from exchange.errors import Malformed
 from exchange.hospital.asking import ENDED, await_job
 from exchange.hospital.client import ExchangeClient
@@ -76,8 +77,7 @@ def submit_encrypted(
     if job["status"] in ENDED:
         return job, request.header
     signature = identity.signing.sign_digest(request.header.digest)
-    context = holder.evaluator_bytes()
-    body = len(context).to_bytes(4, "big") + context + request.signed(signature).to_bytes()
+    body = join(holder.evaluator_bytes(), request.signed(signature).to_bytes())
     client.put(f"/v1/jobs/{job['job']}/input", body)
     return job, request.header
 

@@ -16,15 +16,8 @@ from exchange.errors import ExchangeError, SandboxLost
 from exchange.sealing import PartContext, new_receive_key, open_part, open_sealed, unpack_keys
 from exchange.worker import frames
 from exchange.worker.confine import confine
+from exchange.worker.refusal import Refused
 from ledger.ids import DatasetId, OrgId, SubjectId
-
-
-class Refused(Exception):
-    """The task cannot be done; ``reason`` is a stable word for the record."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass
@@ -126,9 +119,10 @@ def main() -> int:
     sys.stdout = sys.stderr
     try:
         task = _first(lines)
-        confine(cpu_seconds=int(task["cpuSeconds"]), memory_bytes=int(task["memoryBytes"]))
+        closed = confine(cpu_seconds=int(task["cpuSeconds"]), memory_bytes=int(task["memoryBytes"]))
         private, public = new_receive_key()
-        frames.send_json(lines.writer, frames.HELLO, {"childKey": "0x" + public.hex()})
+        hello = {"childKey": "0x" + public.hex(), "filesClosed": closed}
+        frames.send_json(lines.writer, frames.HELLO, hello)
         sealed_keys, blobs = _prelude(lines)
         from exchange.worker.tasks.choice import TASKS
 

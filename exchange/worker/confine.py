@@ -1,4 +1,4 @@
-"""What a child gives up before it reads anything: the network, new privileges, core dumps, being traced.
+"""What a child gives up before it reads anything: network, files, privileges, core dumps, being traced.
 
 On Linux a seccomp filter makes ``socket`` and ``socketpair`` fail with EPERM for good; it works without
 root and inside containers. Where it cannot be set up, the child refuses to run (compute promise J10).
@@ -16,6 +16,7 @@ import socket
 import struct
 
 from exchange.errors import SandboxLost
+from exchange.worker.fence import close_files
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -42,13 +43,14 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def confine(*, cpu_seconds: int, memory_bytes: int) -> None:
-    """Give everything up, for good, and prove it.
+def confine(*, cpu_seconds: int, memory_bytes: int) -> bool:
+    """Give everything up, for good, and prove it; whether the file system is closed, too.
 
     Raises:
         SandboxLost: this system offers no such filter; nothing must be read then.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     if platform.system() != "Linux" or platform.machine() not in _CALLS:
@@ -57,12 +59,14 @@ def confine(*, cpu_seconds: int, memory_bytes: int) -> None:
     _prctl(libc, _PR_SET_PDEATHSIG, int(signal.SIGKILL))
     _prctl(libc, _PR_SET_DUMPABLE, 0)
     _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
+    closed = close_files()
     arch, calls = _CALLS[platform.machine()]
     program = _filter(arch, calls)
     handed = _Program(len(program) // 8, program)
     _prctl(libc, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(handed))
     if not is_confined():
         raise SandboxLost("the filter was set and does not hold")
+    return closed
 
 
 def is_confined() -> bool:

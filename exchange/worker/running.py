@@ -7,7 +7,7 @@ that lets the result go, so a job that is run again revives no permission (J2, J
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from compute.errors import ComputeError
-from compute.wire import parse_request
+from exchange import encrypted_input
 from exchange import log as merkle
 from exchange.clock import Clock
 from exchange.documents import JobRequest, read_job
@@ -24,17 +24,19 @@ from exchange.errors import (
     JobCancelled,
     JobFailed,
     KeysRefused,
+    RequestRefused,
     SandboxLost,
     Transient,
     VaultError,
 )
 from exchange.gate import Gate
-from exchange.jobs import ENDED, access_of, covers
+from exchange.jobs import ENDED, access_of
 from exchange.keys.client import KeysClient
 from exchange.sealing import job_info
 from exchange.store import schema
 from exchange.store.database import Store
 from exchange.vault import Vault, model_path, result_path
+from exchange.worker.covering import Cover, listed
 from exchange.worker.sandbox import MOST_LOSSES, Feed, Limits, run_child
 from exchange.worker.turns import Turns
 from ledger.commitment import parse_canonical
@@ -42,7 +44,6 @@ from ledger.errors import SignatureInvalid
 from ledger.ids import DatasetId, JobId, ModelDigest, SubjectId, handle
 from ledger.leaf import Kind
 from ledger.policy import Permit
-from ledger.signing import recover_digest
 
 _log = logging.getLogger(__name__)
 _ROUNDS = 20
@@ -62,6 +63,11 @@ class Runner:
     limits: Limits
     turns: Turns = field(default_factory=Turns)
 
+    @property
+    def cover(self) -> Cover:
+        """Questions about who is covered."""
+        return Cover(self.store, self.gate)
+
     def run(self, identity: JobId) -> str:
         """Run a job; its status afterwards. Repeating it after its end changes nothing.
 
@@ -80,10 +86,10 @@ class Runner:
         self._mark(identity, status="running")
         losses = 0
         for _ in range(_ROUNDS):
-            permits = self._permits(identity, job)
-            lost = self._lost_slots(job, permits)
+            permits = self.cover.permits(identity, job)
+            lost = self.cover.lost_slots(job, permits)
             if lost:
-                return self._end(identity, "stopped", "cover-lost:" + _listed(lost))
+                return self._end(identity, "stopped", "cover-lost:" + listed(lost))
             if not permits:
                 return self._end(identity, "refused", "nobody-covered")
             try:
@@ -143,8 +149,8 @@ class Runner:
             keys=lambda child: self._keys(identity, job, list(permits), child),
             parts=() if job.slots is not None else self._parts(job, permits),
             blobs=blobs,
-            covered=lambda subjects: self._covered(job, permits, subjects),
-            stop=lambda: self._stop(job),
+            covered=lambda subjects: self.cover.covered(job, permits, subjects),
+            stop=lambda: self.cover.stop(job),
             progress=lambda done, total: self._progress(identity, done, total),
         )
         return run_child(feed, self.limits)
@@ -206,54 +212,6 @@ class Runner:
             if row.subject in wanted:
                 yield row.subject, self.vault.read(blob, offset=row.offset, length=row.length)
 
-    def _permits(self, identity: JobId, job: JobRequest) -> dict[SubjectId, Permit]:
-        """Who is covered now, of those whose ruling at submission was a permit."""
-        table = schema.job_subjects
-        with self.store.reading() as conn:
-            admitted = conn.execute(
-                sa.select(table.c.subject)
-                .where(table.c.job_id == identity.hex, table.c.decision == "permit")
-                .order_by(table.c.subject)
-            ).scalars()
-            subjects = [SubjectId.parse(subject) for subject in admitted]
-            rulings = self.gate.rule(conn, access_of(job), subjects)
-        return {
-            subject: ruling for subject, ruling in rulings.items() if isinstance(ruling, Permit)
-        }
-
-    def _covered(
-        self, job: JobRequest, permits: Mapping[SubjectId, Permit], subjects: Sequence[str]
-    ) -> Collection[str]:
-        named = set(subjects)
-        asked = [subject for subject in permits if subject.hex in named]
-        with self.store.reading() as conn:
-            rulings = self.gate.rule(conn, access_of(job), asked)
-        return [who.hex for who, ruling in rulings.items() if isinstance(ruling, Permit)]
-
-    def _lost_slots(self, job: JobRequest, permits: dict[SubjectId, Permit]) -> list[int]:
-        return [
-            slot
-            for slot, (subject, consent) in enumerate(job.slots or ())
-            if not covers(permits.get(subject), consent)
-        ]
-
-    def _stop(self, job: JobRequest) -> str | None:
-        """Patients who share a ciphertext stop it together; others are dropped one by one."""
-        if job.slots is None:
-            return None
-        with self.store.reading() as conn:
-            lost = self._lost_now(conn, job)
-        return "cover-lost:" + _listed(lost) if lost else None
-
-    def _lost_now(self, conn: Connection, job: JobRequest) -> list[int]:
-        subjects = list(dict.fromkeys(subject for subject, _ in job.slots or ()))
-        rulings = self.gate.rule(conn, access_of(job), subjects)
-        return [
-            slot
-            for slot, (subject, consent) in enumerate(job.slots or ())
-            if not covers(rulings[subject], consent)
-        ]
-
     def _close(
         self, identity: JobId, job: JobRequest, used: Sequence[SubjectId], blob: bytes
     ) -> str | None:
@@ -274,7 +232,7 @@ class Runner:
             if not all(isinstance(ruling, Permit) for ruling in rulings.values()):
                 return None
             # Another consent of the same patient does not stand in for the one that a slot names.
-            if self._lost_now(conn, job):
+            if self.cover.lost_now(conn, job):
                 return None
             dropped = (row["covered"] or 0) - len(used)
             self._finish(conn, identity, "done", None, used=used, dropped=dropped,
@@ -393,28 +351,11 @@ def _named(job: JobRequest) -> tuple[DatasetId, int]:
 
 
 def _ciphertext(data: bytes, job: JobRequest, address: bytes) -> dict[str, bytes]:
-    """The evaluator's context and the request, as ``assent hospital encrypt`` joins them.
-
-    Only the header is read here: it must be signed by the requester and speak of exactly this job's
-    model and slots (decision D9). The ciphertext itself is parsed in the child.
-    """
-    length = int.from_bytes(data[:4], "big")
-    if len(data) < 4 + length:
-        raise JobFailed("input-malformed")
-    given = data[4 + length :]
+    """The evaluator's context and the request; the door looked at both, and the vault is not the door."""
     try:
-        request = parse_request(given)
-        signer = recover_digest(request.header.digest, request.signature)
-    except (ComputeError, SignatureInvalid):
-        raise JobFailed("input-malformed") from None
-    if signer != address:
-        raise JobFailed("input-signature")
-    slots = tuple((subject.hex, consent) for subject, consent in job.slots or ())
-    header = request.header
-    if (header.slots, header.org, header.model) != (slots, job.requester.hex, job.model):
-        raise JobFailed("input-differs")
-    return {"context": data[4 : 4 + length], "request": given}
-
-
-def _listed(slots: list[int]) -> str:
-    return ",".join(map(str, slots))
+        context, start = encrypted_input.split(
+            lambda offset, length: data[offset : offset + length], len(data), job, address
+        )
+    except (ComputeError, SignatureInvalid, RequestRefused):
+        raise JobFailed("input-refused") from None
+    return {"context": context, "request": data[start:]}

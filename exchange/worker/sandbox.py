@@ -7,6 +7,7 @@ killed; what it had not sealed is gone with it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO, Any
 
 from exchange.errors import JobCancelled, JobFailed, SandboxLost
@@ -22,6 +24,7 @@ from exchange.worker import frames
 from ledger.errors import MalformedValue
 from ledger.messages import from_hex
 
+_log = logging.getLogger(__name__)
 #: So many children of one task may be lost before it is given up: something in it ends them.
 MOST_LOSSES = 3
 #: How often a running child's reason to stop is looked for (seconds).
@@ -168,7 +171,10 @@ def _talk(
     hello = _next(said)
     if hello[0] != frames.HELLO:
         raise _failed(hello)
-    child_key = _child_key(_told(hello[1]))
+    told = _told(hello[1])
+    child_key = _child_key(told)
+    if told.get("filesClosed") is not True:
+        _warn_of_open_files()
     for name, blob in feed.blobs.items():
         frames.send_json(stdin, frames.BLOB, {"name": name}, blob)
     frames.send(stdin, frames.KEYS, feed.keys(child_key))
@@ -187,6 +193,12 @@ def _talk(
                 return _told(head), blob
             case _:
                 raise _failed((kind, payload))
+
+
+@cache
+def _warn_of_open_files() -> None:
+    """Once for each process: an operator reads it, and knows what this kernel lacks."""
+    _log.warning("this kernel has no Landlock: a job's child can read its user's files")
 
 
 def _next(said: queue.SimpleQueue[tuple[bytes, bytes] | None]) -> tuple[bytes, bytes]:

@@ -13,7 +13,8 @@ from compute.job import ENCRYPTED_INFERENCE, JobSpec, Result
 from compute.models import ModelCard, ModelFile
 from compute.run import ClearInputs, EncryptedInputs, Progress, run_chunks
 from exchange.sealing import result_info, seal_to
-from exchange.worker.child import Input, Refused
+from exchange.worker.child import Input
+from exchange.worker.refusal import Refused
 from ledger.ids import ConsentId, JobId
 from ledger.policy import Permit
 

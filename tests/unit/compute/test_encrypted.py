@@ -6,12 +6,11 @@ import pytest
 import tenseal as ts
 
 from compute import canonical as cj
-from compute import clear, encrypted, score, train, wire
+from compute import clear, encrypted, evaluator, score, train, wire
 from compute.client.decryption import decrypt
 from compute.client.encryption import drop_slots, encrypt, make_keys
 from compute.client.plan import explain_parameters
 from compute.context import (
-    EVALUATOR_MAGIC,
     MAX_DECRYPTIONS,
     KeyHolder,
     load_evaluator,
@@ -313,7 +312,7 @@ def test_a_context_off_the_list_is_refused(linear_key, square_key):
         (head + tail + b"\x20\x01", "format"),
         (head + tail + b"\x00" * 5000, "size"),
         (head.replace(b"ckks-n4096-linear/1", b"ckks-n1024-linear/1") + tail, "parameters"),
-        (EVALUATOR_MAGIC, "format"),
+        (evaluator.MAGIC, "format"),
         (b"", "format"),
     ]
     for bad, reason in cases:
