@@ -43,7 +43,8 @@ def load() -> dict[str, Any]:
 
 def order(compose: dict[str, Any]) -> list[str]:
     """The services, each after those that it depends on."""
-    services, done = compose["services"], []
+    services = compose["services"]
+    done: list[str] = []
     while len(done) < len(services):
         ready = [
             name
@@ -98,6 +99,15 @@ def _reach(compose: dict[str, Any], name: str, service: dict[str, Any]) -> Itera
     for network in service.get("networks", []):
         if name != "api" and not (compose["networks"].get(network) or {}).get("internal"):
             yield f"is on {network}, which is not internal"
+    # Natively everything is on one loopback; in containers whom one waits for must be in reach.
+    for other in service.get("depends_on", {}):
+        for variable, value in service.get("environment", {}).items():
+            named = re.search(rf"(//|@){other}[:/]", str(value))
+            shared = set(service.get("networks", [])) & set(
+                compose["services"].get(other, {}).get("networks", [])
+            )
+            if named and not shared:
+                yield f"shares no network with {other}, which {variable} names"
 
 
 def _holdings(compose: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
@@ -203,12 +213,11 @@ class Native:
             )
             if done.returncode == 0:
                 return
-            time.sleep(0.1)
+            time.sleep(0.2)
         raise Differs(f"{name} does not become healthy: {self.log(name)}")
 
     def set_up_database(self) -> None:
         """The file's own SQL, run as the image runs it, and passwords that are asked for."""
-        maintenance = dict(psycopg.conninfo.conninfo_to_dict(self.postgres))
         done = subprocess.run(
             [psql(), "-X", "-q", "-v", "ON_ERROR_STOP=1", self.postgres],
             input=self.mapped(self.compose["configs"]["database-roles"]["content"]),
@@ -220,8 +229,9 @@ class Native:
         if done.returncode != 0:
             raise Differs(f"the database's roles: {done.stderr}")
         roles = ",".join(f"assent_{role}" for role in ROLES)
-        with psycopg.connect(**maintenance, autocommit=True) as server:
-            hba = Path(server.execute("SHOW hba_file").fetchone()[0])
+        with psycopg.connect(self.postgres, autocommit=True) as server:
+            row = server.execute("SHOW hba_file").fetchone()
+            hba = Path(row[0] if row else "")
             hba.write_text(f"local all {roles} scram-sha-256\n" + hba.read_text())
             server.execute("SELECT pg_reload_conf()")
 

@@ -13,16 +13,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from joserfc.jwk import ECKey
 
+from exchange.hospital.asking import run_query
+from exchange.hospital.client import ExchangeClient, Problem, fetch_deployment
+from exchange.hospital.enrol import enrol
+from exchange.hospital.identity import Identity
+from exchange.hospital.receiving import receive_release
+from exchange.hospital.request import ask
+from exchange.hospital.subjects import Enrolled, SubjectMap
 from exchange.patient.client import Patient
 from exchange.settings import load_settings
-from ledger.ids import OrgId
+from ledger.ids import ConsentId
 from tests.composed import (
     DATA,
     READY_SECONDS,
@@ -37,12 +45,18 @@ from tests.composed import (
 )
 
 
+def one(conn: psycopg.Connection[Any], query: LiteralString) -> Any:
+    row = conn.execute(query).fetchone()
+    assert row is not None
+    return row[0]
+
+
 @pytest.fixture
 def server(postgres_server: str) -> Iterator[str]:
     """The address of a real PostgreSQL, for psql; afterwards as it was before."""
     address = postgres_server.replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(address, autocommit=True) as conn:
-        hba = Path(conn.execute("SHOW hba_file").fetchone()[0])
+        hba = Path(one(conn, "SHOW hba_file"))
         before = hba.read_text()
         yield address
         hba.write_text(before)
@@ -63,68 +77,154 @@ def native(server: str, tmp_path: Path, anvil_path: Path) -> Iterator[Native]:
         made.stop()
 
 
-def hospital(home: Path, *words: str) -> Any:
-    """A hospital's own command; its JSON where it prints some."""
-    done = subprocess.run(
-        [sys.executable, "-m", "exchange", "hospital", *words, "--home", home],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        cwd=home.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Differs(f"assent hospital {words[0]}: {done.stderr[-1500:]}")
-    return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
+class Hospital:
+    """A hospital that founds the deployment, and joins once the services run."""
+
+    def __init__(self, native: Native, home: Path, name: str) -> None:
+        self.identity = Identity.make(home, name)
+        shutil.copy(home / "card.json", native.folder / "founders" / f"{name}.json")
+
+    @property
+    def home(self) -> Path:
+        return self.identity.home
+
+    def join(self, url: str, ca: Path) -> None:
+        self.identity.pin(url, fetch_deployment(url, ca=ca), ca=ca)
+        self.client = ExchangeClient.of(self.identity)
+
+    def invite(self, records: list[str]) -> list[Enrolled]:
+        subjects = SubjectMap(self.home / "subjects.sqlite", self.identity.org)
+        return enrol(self.client, self.identity, subjects, records)
+
+    def publish(self, table: Path) -> dict[str, Any]:
+        """By the command, which brings Presidio into a process of its own."""
+        options = ("--form", "table", "--title", "Pressures", "--home", self.home, "--json")
+        done = subprocess.run(
+            [sys.executable, "-m", "exchange", "hospital", "publish", table, *options],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Differs(f"publishing: {done.stderr[-1500:]}")
+        published: dict[str, Any] = json.loads(done.stdout)
+        return published
+
+    def ask(self, dataset: str) -> dict[str, Any]:
+        return ask(self.client, self.identity, dataset=dataset, version=None, purpose="HRESCH")
+
+
+class Auditor:
+    """An auditor whom the deployment knows, with a node to ask."""
+
+    def __init__(self, native: Native, folder: Path) -> None:
+        self.native, self.folder = native, folder
+        self.key = {**ECKey.generate_key("P-256").as_dict(private=True), "kid": "1"}
+        public = {name: self.key[name] for name in ("kty", "crv", "x", "y", "kid")}
+        told = {"id": "auditor", "name": "The auditor", "jwk": public}
+        (native.folder / "auditors" / "auditor.json").write_text(json.dumps(told))
+
+    def fetch(self, access: str, url: str, ca: Path) -> Path:
+        """The bundle of an access, once a checkpoint on the chain covers it."""
+        client = ExchangeClient(url, client_id="auditor", auth=self.key, ca=ca)
+        path = self.folder / "bundle.json"
+        end = time.monotonic() + READY_SECONDS
+        try:
+            while True:
+                try:
+                    path.write_bytes(client.get_bytes(f"/v1/bundles/{access}"))
+                except Problem as problem:
+                    if problem.slug != "version-not-ready" or time.monotonic() > end:
+                        raise
+                    time.sleep(0.2)
+                else:
+                    return path
+        finally:
+            client.close()
+
+    def verify(self, bundle: Path) -> Any:
+        """The verdict of `python -m ledger`, which knows nothing of the exchange."""
+        node, trust = self.native.mapped("http://node:8545"), self.folder / "trust.json"
+        if not trust.exists():
+            deployment = self.native.path(f"{DATA}/deployment.json")
+            self.ledger("trust", "--rpc", node, "--deployment", deployment, "--out", trust)
+        return json.loads(self.ledger("verify", bundle, "--trust", trust, "--json"))
+
+    def ledger(self, *words: Any) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "ledger", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not done.stdout and words[0] == "verify":
+            raise Differs(f"the auditor's proof: {done.stderr[-1500:]}")
+        return done.stdout
 
 
 @pytest.mark.slow
-def test_the_services_of_the_file_carry_a_release(native: Native, tmp_path: Path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    orgs = []
-    for home, name in ((first, "First"), (second, "Second")):
-        orgs.append(hospital(home, "init", "--name", name, "--json")["org"])
-        shutil.copy(home / "card.json", native.folder / "founders" / f"{name}.json")
-
+def test_the_services_of_the_file_carry_the_scenario(native: Native, tmp_path: Path) -> None:
+    first = Hospital(native, tmp_path / "first", "First")
+    second = Hospital(native, tmp_path / "second", "Second")
+    auditor = Auditor(native, tmp_path)
     native.start()
     native.await_health("api")
     native.await_health("worker")
+    url, ca = native.mapped("https://localhost:8420"), native.path(f"{DATA}/tls/cert.pem")
+    for hospital in (first, second):
+        hospital.join(url, ca)
 
-    url = native.mapped("https://localhost:8420")
-    ca = native.path(f"{DATA}/tls/cert.pem")
-    for home in (first, second):
-        hospital(home, "join", "--exchange", url, "--ca", str(ca))
-    hospital(first, "enrol", "a", "b", "--letters", str(tmp_path / "letters.csv"))
-    letters = (tmp_path / "letters.csv").read_text().splitlines()[1:]
-    assert [line.split(",")[0] for line in letters] == ["a", "b"]
-    granted = None
-    for seed, line in enumerate(letters, start=1):
-        with Patient(url, bytes([seed]) * 32, tls=str(ca)) as patient:
-            patient.enrol(line.split(",")[2])
-            if seed == 1:
-                wanted = {"purposes": ["HRESCH"], "requesters": [OrgId.parse(orgs[1])]}
-                patient.grant(**wanted, categories=["notes"])
-                await_recorded(patient)
-                granted = patient.subject
-    assert granted is not None
+    # Three are enrolled, two of them grant.
+    everybody: list[Patient] = []
+    wanted = {"purposes": ["HRESCH"], "requesters": [second.identity.org]}
+    for seed, invited in enumerate(first.invite(["a", "b", "c"]), start=1):
+        patient = Patient(url, bytes([seed]) * 32, tls=str(ca))
+        patient.enrol(invited.printed_code)
+        everybody.append(patient)
+    granting = everybody[:2]
+    for patient in granting:
+        patient.grant(**wanted, categories=["tables"])
+    subjects = [patient.subject.hex for patient in granting if patient.subject]
+    for patient in granting:
+        await_recorded(patient)
 
-    notes = tmp_path / "notes.ndjson"
-    lines = [
-        {"record": record, "id": "1", "text": "Blood pressure 131/80, no complaint."}
-        for record in ("a", "b")
-    ]
-    notes.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    options = ("--form", "notes", "--title", "Notes", "--json")
-    published = hospital(first, "publish", str(notes), *options)
-    assert published["status"] == "published", published
+    table = tmp_path / "table.csv"
+    table.write_text("record,systolic\na,131\nb,142\nc,120\n")
+    published = first.publish(table)
+    assert (published["status"], published["subjects"]) == ("published", 3)
 
-    asked = hospital(second, "request", published["dataset"], "--purpose", "HRESCH", "--json")
-    assert (asked["decision"], asked["permitted"]) == ("permit", 1)
-    received = hospital(
-        second, "receive", asked["release"], "--out", str(tmp_path / "out"), "--json"
+    asked = second.ask(published["dataset"])
+    assert (asked["decision"], asked["permitted"]) == ("permit", 2)
+    received = receive_release(second.home, asked["release"], tmp_path / "out")
+    assert received["subjects"] == sorted(subjects)
+    text = Path(received["file"]).read_text()
+    assert ("131" in text, "142" in text, "120" in text) == (True, True, False)
+    rows = run_query(
+        second.home,
+        published["dataset"],
+        purpose="HRESCH",
+        where=["systolic >= 135"],
+        columns=["systolic"],
     )
-    assert received["subjects"] == [granted.hex]
-    assert "Blood pressure 131/80" in Path(received["file"]).read_text()
+    assert [row[0] for row in rows["rows"]] == [subjects[1]]
+
+    granting[1].withdraw(ConsentId.parse(granting[1].consents()[0]["consent"]))
+    assert second.ask(published["dataset"])["permitted"] == 1
+    granting[0].withdraw(ConsentId.parse(granting[0].consents()[0]["consent"]))
+    assert second.ask(published["dataset"])["decision"] == "deny"
+    assert {use["kind"] for use in granting[0].history()} == {"release", "query"}
+    for patient in everybody:
+        patient.close()
+    for hospital in (first, second):
+        hospital.client.close()
+
+    bundle = auditor.fetch(asked["release"], url, ca)
+    verdict = auditor.verify(bundle)
+    assert (verdict["verified"], verdict["permitted"], verdict["withheld"]) == (True, 2, 1)
+    bundle.write_bytes(bundle.read_bytes().replace(b'"HRESCH"', b'"HPAYMT"', 1))
+    assert not auditor.verify(bundle)["verified"]
 
     databases_are_apart(native)
     assert native.stop() == {"node": 0, "keys": 0, "api": 0, "worker": 0}
@@ -135,7 +235,7 @@ def await_recorded(patient: Patient) -> None:
     while patient.consents()[0]["status"] != "active":
         if time.monotonic() > end:
             raise Differs("the worker does not bring a grant to the chain")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def databases_are_apart(native: Native) -> None:
@@ -153,7 +253,7 @@ def databases_are_apart(native: Native) -> None:
     assert schemas("keys") == {"assent_keys"}
     assert schemas("queue") == {"dbos"}
     with native.connect("keys", "exchange") as conn:
-        assert conn.execute("SELECT count(*) FROM leaves").fetchone()[0] > 0
+        assert one(conn, "SELECT count(*) FROM leaves") > 0
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("DELETE FROM outbox")
     for role, database in (("exchange", "keys"), ("queue", "exchange"), ("exchange", "queue")):
@@ -163,7 +263,7 @@ def databases_are_apart(native: Native) -> None:
         native.connect("keys", "keys", password="guessed")
 
 
-def test_the_file_keeps_its_promises():
+def test_the_file_keeps_its_promises() -> None:
     assert breaches(load()) == []
 
 
@@ -178,6 +278,10 @@ def test_the_file_keeps_its_promises():
         (lambda services: services["keys"].update(read_only=False), "keys may write"),
         (lambda services: services["worker"].update(cap_drop=[]), "worker keeps capabilities"),
         (lambda services: services["keys"].update(networks=["front"]), "keys is on front"),
+        (
+            lambda services: services["worker"].update(networks=["data"]),
+            "worker shares no network with node",
+        ),
         (lambda services: services["deploy"].pop("networks"), "deploy is on the default network"),
         (lambda services: services["api"]["volumes"].append("root:/x"), "api mounts the root key"),
         (lambda services: services["api"]["volumes"].append("lost:/x"), "not declared"),
@@ -188,13 +292,13 @@ def test_the_file_keeps_its_promises():
         ),
     ],
 )
-def test_a_broken_promise_is_named(change, breach):
+def test_a_broken_promise_is_named(change: Callable[[dict[str, Any]], object], breach: str) -> None:
     compose = copy.deepcopy(load())
     change(compose["services"])
     assert any(breach in one for one in breaches(compose)), breaches(compose)
 
 
-def test_a_missing_service_stops_the_others():
+def test_a_missing_service_stops_the_others() -> None:
     compose = load()
     del compose["services"]["keys"]
     with pytest.raises(Differs, match="missing"):
@@ -204,7 +308,7 @@ def test_a_missing_service_stops_the_others():
 @pytest.mark.parametrize(
     "command", [["python", "-m", "exchange", "prepared"], ["assentd", "prepare"]]
 )
-def test_a_wrong_command_is_noticed(command: list[str], tmp_path: Path):
+def test_a_wrong_command_is_noticed(command: list[str], tmp_path: Path) -> None:
     compose = load()
     compose["services"]["prepare"]["command"] = command
     wrong = Native(compose, tmp_path)
@@ -212,7 +316,7 @@ def test_a_wrong_command_is_noticed(command: list[str], tmp_path: Path):
         wrong.start_one("prepare")
 
 
-def test_every_environment_obeys_the_settings(tmp_path: Path):
+def test_every_environment_obeys_the_settings(tmp_path: Path) -> None:
     compose = load()
     native = Native(compose, tmp_path)
     for name, service in compose["services"].items():
@@ -226,7 +330,7 @@ def test_every_environment_obeys_the_settings(tmp_path: Path):
             assert settings.api.tls_cert or settings.api.host == "127.0.0.1"
 
 
-def test_images_and_volumes_are_those_of_the_dockerfile():
+def test_images_and_volumes_are_those_of_the_dockerfile() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     built_on = re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE)
     stages = {stage: source for source, stage in built_on}
@@ -246,7 +350,7 @@ def test_images_and_volumes_are_those_of_the_dockerfile():
     assert "USER 10001:10001" in dockerfile
 
 
-def test_the_api_image_takes_its_packages_from_the_lock_and_none_that_is_heavy():
+def test_the_api_image_takes_its_packages_from_the_lock_and_none_that_is_heavy() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "subset_lock.py", "api", "typer", "httpx2"],
         capture_output=True,
@@ -267,7 +371,7 @@ def test_the_api_image_takes_its_packages_from_the_lock_and_none_that_is_heavy()
         assert wrong.returncode == 1
 
 
-def test_docker_itself_reads_the_file():
+def test_docker_itself_reads_the_file() -> None:
     docker = shutil.which("docker")
     if (
         docker is None

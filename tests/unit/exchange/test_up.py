@@ -106,7 +106,8 @@ def test_everything_runs_returns_when_killed_and_is_gone_afterwards(
 
         for name in ("keys", "node"):
             assert stack.kill(name) == pids[name]
-            assert until(lambda name=name: stack.pid(name) not in (0, pids[name]))
+            killed = (0, pids[name])
+            assert until(lambda: stack.pid(name) not in killed)  # noqa: B023 - called here
         assert any(line.startswith("keys was ended by signal 9 and is started") for line in told)
     finally:
         stack.stop()
