@@ -8,7 +8,7 @@ import re
 from tests.architecture import ROOT
 
 THREATS = ROOT / "docs" / "THREATS.md"
-REFERENCE = re.compile(r"`((?:[a-z_]+/)*test_\w+\.py)::(\w+)`")
+REFERENCE = re.compile(r"`((?:[a-z0-9_]+/)*test_\w+\.py)::(\w+)`")
 
 
 def found_in(text):
