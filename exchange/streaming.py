@@ -1,15 +1,17 @@
 """The bytes of one release on their way: keys just before their parts, a look before every piece.
 
-For a few subjects at a time the keys process rules and hands out wrapped keys; before every piece
-that leaves, at most :data:`PIECE_BYTES`, the store is asked whether anything happened since, and if
-so whether the gate still covers the subject. A withdrawal stops the subject's remaining bytes with
-the next piece; the others go on.
+For a few subjects at a time the keys process rules and hands out wrapped keys, and while their parts
+leave it already rules on the next few. Before every piece that leaves, at most :data:`PIECE_BYTES`,
+the store is asked whether anything happened since the ruling; if so, or if the ruling is older than
+:data:`RULING_MS`, the gate rules again. A withdrawal stops the subject's remaining bytes with the
+next piece; the others go on.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +20,7 @@ import sqlalchemy as sa
 from exchange.clock import Clock
 from exchange.errors import ExchangeError, KeysError
 from exchange.gate import Access, Gate
-from exchange.keys.client import KeysClient, OpenedPart
+from exchange.keys.client import KeysClient, OpenedPart, OpenedParts, PendingParts
 from exchange.store import schema
 from exchange.store.database import Store
 from exchange.stream import DATA, HEADER, KEY, MAGIC, STOPPED, TRAILER, message, told
@@ -31,8 +33,11 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 512 << 10
 """Most bytes between two looks at the store."""
-GROUP_SUBJECTS = 16
-"""Subjects ruled on together; they leave in one piece, right after the ruling."""
+GROUP_SUBJECTS = 32
+"""Subjects ruled on together; they leave in the next pieces, right after the ruling."""
+_GROUP_BYTES = 2 * PIECE_BYTES
+RULING_MS = 1_000
+"""How long a ruling serves while nothing happens."""
 
 Outcome = Literal["complete", "partial", "interrupted"]
 
@@ -90,6 +95,7 @@ class ReleaseStream:
         self._stopped: list[SubjectId] = []
         self._closed = False
         self._size = 0
+        self._ruled_ms = 0
         self._pieces = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -116,8 +122,9 @@ class ReleaseStream:
     def _run(self) -> Generator[bytes]:
         yield MAGIC + told(HEADER, self._header)
         try:
-            for group in self._groups():
-                yield from self._group(group)
+            with closing(self._opened()) as opened:
+                for group, answer in opened:
+                    yield from self._group(group, answer)
         except (ExchangeError, LedgerError):
             # What went wrong is in the log of who refused; the receiver gets no trailer, and with
             # it the word that this is not everything.
@@ -134,26 +141,35 @@ class ReleaseStream:
             return
         yield told(TRAILER, {"trailer": trailer, "signature": to_hex(signature)})
 
-    def _groups(self) -> Iterator[list[Part]]:
-        """Subjects that fit into one piece together, or one large subject alone."""
-        group: list[Part] = []
-        size = 0
-        for part in self._planned.parts:
-            if group and (len(group) == GROUP_SUBJECTS or size + part.length > PIECE_BYTES):
-                yield group
-                group, size = [], 0
-            group.append(part)
-            size += part.length
-        if group:
-            yield group
+    def _opened(self) -> Generator[tuple[list[Part], OpenedParts]]:
+        """Each group with its keys; the next group's are asked for while this one leaves."""
+        groups = list(_grouped(self._planned.parts, GROUP_SUBJECTS, _GROUP_BYTES))
+        pending: tuple[int, PendingParts] | None = None
+        try:
+            for number, group in enumerate(groups):
+                asked_ms, question = pending or self._ask(group)
+                pending = (asked_ms, question)
+                opened = question.result()
+                pending = self._ask(groups[number + 1]) if number + 1 < len(groups) else None
+                self._size, self._ruled_ms = opened.size, asked_ms
+                yield group, opened
+        finally:
+            if pending is not None:
+                pending[1].abandon()
 
-    def _group(self, group: list[Part]) -> Iterator[bytes]:
-        opened = self._keys.open_parts(self.release, [part.subject for part in group])
-        self._size = opened.size
+    def _ask(self, group: list[Part]) -> tuple[int, PendingParts]:
+        subjects = [part.subject for part in group]
+        return self._clock.now_ms(), self._keys.begin_parts(self.release, subjects)
+
+    def _group(self, group: list[Part], opened: OpenedParts) -> Iterator[bytes]:
         answers = {one.subject: one for one in opened.parts}
-        if len(group) == 1 and group[0].length > PIECE_BYTES:
-            yield from self._large(group[0], answers[group[0].subject])
-            return
+        for piece in _grouped(group, GROUP_SUBJECTS, PIECE_BYTES):
+            if piece[0].length > PIECE_BYTES:
+                yield from self._large(piece[0], answers[piece[0].subject])
+            else:
+                yield self._piece(piece, answers)
+
+    def _piece(self, group: list[Part], answers: dict[SubjectId, OpenedPart]) -> bytes:
         start = group[0].offset
         end = group[-1].offset + group[-1].length
         contiguous = end - start == sum(part.length for part in group)
@@ -184,7 +200,7 @@ class ReleaseStream:
                 pieces.append(sealed)
             else:
                 self._stopped.append(part.subject)
-        yield b"".join(pieces)
+        return b"".join(pieces)
 
     def _large(self, part: Part, answer: OpenedPart) -> Iterator[bytes]:
         stop = told(STOPPED, {"subject": part.subject.hex})
@@ -208,16 +224,29 @@ class ReleaseStream:
 
     def _covered(self, subjects: dict[SubjectId, int | None]) -> set[SubjectId]:
         """Who may still leave, right now. While the log has not grown, nothing was withdrawn."""
-        now = self._clock.now_ms() // 1000
+        now_ms = self._clock.now_ms()
+        now = now_ms // 1000
         running = [subject for subject, ends in subjects.items() if ends is None or now < ends]
         with self._store.reading() as conn:
             size = conn.execute(sa.select(schema.tree_head.c.size)).scalar_one()
-            if size == self._size or not running:
+            recent = 0 <= now_ms - self._ruled_ms <= RULING_MS
+            if (size == self._size and recent) or not running:
                 return set(running)
-            covered = self._gate.covered(conn, self._planned.access, running)
-        if len(covered) == len(running):
-            self._size = size
-        return set(covered)
+            return self._gate.covered(conn, self._planned.access, running)
+
+
+def _grouped(parts: Sequence[Part], most: int, most_bytes: int) -> Iterator[list[Part]]:
+    """Neighbours together, so many and of so many bytes; a larger one stands alone."""
+    group: list[Part] = []
+    size = 0
+    for part in parts:
+        if group and (len(group) == most or size + part.length > most_bytes):
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += part.length
+    if group:
+        yield group
 
 
 def _key_message(part: Part, answer: OpenedPart) -> bytes:

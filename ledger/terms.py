@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ledger.commitment import MAX_INTEGER, consent_id, digest_of
 from ledger.commitment import until_day as last_day
@@ -79,6 +80,15 @@ class Terms(Message):
                 address_word(self.consent_key),
             )
         )
+
+    def struct_hash(self) -> bytes:
+        """EIP-712 hashStruct, 32 bytes. Raises MalformedValue for members of the wrong size."""
+        return self._struct_hash
+
+    @cached_property
+    def _struct_hash(self) -> bytes:
+        # The id, the digest and the grant all stand on it; the members never change.
+        return super().struct_hash()
 
     def commitment(self) -> bytes:
         """Return hashStruct(Terms), 32 bytes: all that the chain ever sees of the terms."""

@@ -24,8 +24,8 @@ from exchange.keys.records import read_record, read_records
 from exchange.store import schema
 from ledger.commitment import parse_canonical, sha256
 from ledger.consent import Decision
-from ledger.errors import LedgerError
-from ledger.ids import DatasetId, OrgId, SubjectId, handle
+from ledger.errors import IdMalformed, LedgerError
+from ledger.ids import ConsentId, DatasetId, OrgId, SubjectId, handle
 from ledger.leaf import Kind
 from ledger.policy import Denial, Permit, Referral
 from ledger.signing import Domain, from_hex, to_hex, verify_document
@@ -82,15 +82,18 @@ class Checks:
     @staticmethod
     def permitted_by_leaf(
         conn: Connection, table: sa.Table, column: sa.ColumnElement[str], access: str
-    ) -> frozenset[SubjectId]:
-        """The subjects whose own leaf says permit for this access, whatever the row says."""
+    ) -> dict[SubjectId, tuple[ConsentId, ...]]:
+        """The subjects whose own leaf says permit for this access, and because of which consents.
+
+        Whatever the row says beside it is not believed.
+        """
         rows = conn.execute(
             sa.select(table.c.subject, table.c.leaf_idx).where(
                 column == access, table.c.decision == Decision.PERMIT.value
             )
         ).all()
         records = read_records(conn, [row.leaf_idx for row in rows])
-        found = set()
+        found: dict[SubjectId, tuple[ConsentId, ...]] = {}
         for row in rows:
             record = records[row.leaf_idx]
             body = record.told(Kind.ACCESS_DECIDED)
@@ -102,8 +105,8 @@ class Checks:
                 and isinstance(ruling, dict)
                 and ruling.get("decision") == "permit"
             ):
-                found.add(subject)
-        return frozenset(found)
+                found[subject] = _because(ruling)
+        return found
 
     @staticmethod
     def version_row(conn: Connection, dataset: DatasetId, version: int) -> Any:
@@ -154,6 +157,15 @@ class Checks:
         body = read_record(conn, row.leaf_idx).told(Kind.DATASET_PUBLISHED)
         if body.get("manifestDigest") != to_hex(manifest.digest):
             raise KeysRefused(("manifest-differs",))
+
+
+def _because(ruling: dict[str, Any]) -> tuple[ConsentId, ...]:
+    """The consents of a leaf's ruling. Reason: ``no-record``."""
+    named = ruling.get("because")
+    try:
+        return tuple(ConsentId.parse(one) for one in named) if isinstance(named, list) else ()
+    except IdMalformed:
+        raise KeysRefused(("no-record",)) from None
 
 
 def claim_document(own: Connection, access: str, document: str) -> None:

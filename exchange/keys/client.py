@@ -169,11 +169,24 @@ class KeysClient:
         )
 
     def open_parts(self, release: ReleaseId, subjects: Sequence[SubjectId]) -> OpenedParts:
-        """Rule on 1 to 16 subjects now, and get the keys of those who still permit."""
-        found = self._ask(
-            "open_parts", release=release.hex, subjects=[subject.hex for subject in subjects]
-        )
-        return OpenedParts(found["size"], tuple(_part(one) for one in found["parts"]))
+        """Rule on 1 to 32 subjects now, and get the keys of those who still permit."""
+        return self.begin_parts(release, subjects).result()
+
+    def begin_parts(self, release: ReleaseId, subjects: Sequence[SubjectId]) -> PendingParts:
+        """Ask as :meth:`open_parts` does, and go on with something else meanwhile."""
+        question = {
+            "verb": "open_parts",
+            "release": release.hex,
+            "subjects": [subject.hex for subject in subjects],
+        }
+        for connection in self._connections():
+            try:
+                send(connection, question)
+            except (OSError, FrameInvalid):
+                connection.close()
+                continue
+            return PendingParts(self, question, connection)
+        return PendingParts(self, question, None)
 
     def open_part(self, release: ReleaseId, subject: SubjectId) -> OpenedPart:
         """Rule on one subject now."""
@@ -215,31 +228,43 @@ class KeysClient:
         return bool(found["shredded"])
 
     def _ask(self, verb: str, **fields: Any) -> dict[str, Any]:
-        answer = self._exchange({"verb": verb, **fields})
+        return self._settle({"verb": verb, **fields}, None)
+
+    def _settle(self, question: dict[str, Any], begun: socket.socket | None) -> dict[str, Any]:
+        """Return the answer; ``begun`` is a connection that the question was already sent on."""
+        answer = None if begun is None else self._received(begun)
+        if answer is None:
+            answer = self._exchange(question)
         if "refused" in answer:
             raise KeysRefused(tuple(str(reason) for reason in answer["refused"]))
         found = answer.get("ok")
         if not isinstance(found, dict):
-            raise KeysUnavailable(f"the keys process could not answer {verb}")
+            raise KeysUnavailable(f"the keys process could not answer {question['verb']}")
         return found
+
+    def _received(self, connection: socket.socket) -> dict[str, Any] | None:
+        """Take an answer and keep the connection; None, and it is closed, where none came."""
+        try:
+            answer = receive(connection)
+        except (OSError, FrameInvalid):
+            answer = None
+        with self._lock:
+            if answer is not None and len(self._idle) < _IDLE:
+                self._idle.append(connection)
+                return answer
+        connection.close()
+        return answer
 
     def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         for connection in self._connections():
             try:
                 send(connection, question)
-                answer = receive(connection)
             except (OSError, FrameInvalid):
                 connection.close()
                 continue
-            if answer is None:
-                connection.close()
-                continue
-            with self._lock:
-                if len(self._idle) < _IDLE:
-                    self._idle.append(connection)
-                    return answer
-            connection.close()
-            return answer
+            answer = self._received(connection)
+            if answer is not None:
+                return answer
         raise KeysUnavailable(
             "the keys process does not answer", next_step="check that `assent keys` is running"
         )
@@ -259,6 +284,29 @@ class KeysClient:
         with contextlib.suppress(OSError), reachable(self._path) as name:
             fresh.connect(name)
         yield fresh
+
+
+class PendingParts:
+    """A question about parts that is on its way; take its :meth:`result`, or :meth:`abandon` it."""
+
+    def __init__(
+        self, client: KeysClient, question: dict[str, Any], connection: socket.socket | None
+    ) -> None:
+        self._client = client
+        self._question = question
+        self._connection = connection
+
+    def result(self) -> OpenedParts:
+        """Wait for the answer; asked once more where the connection broke. Once is enough."""
+        connection, self._connection = self._connection, None
+        found = self._client._settle(self._question, connection)  # noqa: SLF001 - its other half
+        return OpenedParts(found["size"], tuple(_part(one) for one in found["parts"]))
+
+    def abandon(self) -> None:
+        """Let the answer be; repeating it does nothing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def _part(found: Mapping[str, Any]) -> OpenedPart:

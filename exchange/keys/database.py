@@ -111,6 +111,13 @@ objections_seen = sa.Table(
     sa.Column("handle", sa.Text, nullable=False, index=True),
     sa.Column("lifted", sa.Boolean, nullable=False),
 )
+proved = sa.Table(
+    "proved",
+    metadata,
+    sa.Column("consent", sa.Text, primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    comment="consents whose every signature was verified, by a digest of what was verified",
+)
 signed_heads = sa.Table(
     "signed_heads",
     metadata,

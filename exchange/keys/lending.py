@@ -114,7 +114,7 @@ class Lending:
             permitted = self._checks.permitted_by_leaf(
                 conn, schema.job_subjects, schema.job_subjects.c.job_id, job.hex
             )
-            asked = [subject for subject in subjects if subject in permitted & inside]
+            asked = [one for one in subjects if one in permitted and one in inside]
             permits, refused = self._checks.rule(conn, access, asked)
         self._own.transact(lambda own: claim_document(own, job.hex, to_hex(access.request_digest)))
         keys = self._ring.take(manifest.org, access.dataset, access.version, permits)

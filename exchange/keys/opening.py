@@ -37,13 +37,11 @@ from exchange.keys.ring import KeyRing
 from exchange.keys.rootkey import Secrets
 from exchange.store import schema
 from exchange.store.database import Store
-from ledger.commitment import parse_canonical
-from ledger.consent import Decision
 from ledger.ids import ConsentId, ReleaseId, SubjectId, handle
 from ledger.leaf import Kind
 from ledger.signing import Domain, sign_document, to_hex
 
-MOST_PARTS = 16
+MOST_PARTS = 32
 """Subjects of one ``open_parts``: few, so that little time passes between ruling and streaming."""
 
 REQUEST_WINDOW_SECONDS = 600
@@ -61,7 +59,7 @@ class _Release:
     access: Access
     manifest: Manifest
     parts: dict[SubjectId, Part]
-    permitted: frozenset[SubjectId]
+    permitted: Mapping[SubjectId, tuple[ConsentId, ...]]
     request_digest: bytes
 
 
@@ -98,8 +96,8 @@ class Openings:
         """
         with self._store.reading() as conn:
             session, receive_key = self._verified_release(conn, release)
-            # Signatures are verified here, many at a time, so that each part opens at once later.
-            self._evidence.check(conn, self._because(conn, release, session.permitted))
+            # What is not proved yet is proved here, all at once, so that no part waits for it later.
+            self._evidence.check(conn, session.permitted)
         self._own.transact(
             lambda own: claim_document(own, release.hex, to_hex(session.request_digest))
         )
@@ -182,9 +180,13 @@ class Openings:
         Returns ``{trailer, signature}``. The same trailer may be asked for again.
         """
         opened = set(self.opened_subjects(release))
+        with self._lock:
+            session = self._releases.get(release)
         with self._store.reading() as conn:
-            session, _ = self._verified_release(conn, release, closing=True)
             row = self._release_row(conn, release)
+            if session is None:
+                # It was opened before the last start: everything is verified once more.
+                session, _ = self._verified_release(conn, release, closing=True)
             closing = read_record(conn, row.closing_leaf)
         body = closing.told(Kind.DATA_RELEASED)
         if body.get("release") != release.hex:
@@ -268,7 +270,7 @@ class Openings:
             access=access,
             manifest=manifest,
             parts=parts,
-            permitted=permitted & frozenset(parts),
+            permitted={one: because for one, because in permitted.items() if one in parts},
             request_digest=request.digest,
         )
         return session, request.receive_key
@@ -281,21 +283,3 @@ class Openings:
         if row is None:
             raise KeysRefused(("not-open",))
         return row
-
-    @staticmethod
-    def _because(
-        conn: Connection, release: ReleaseId, permitted: frozenset[SubjectId]
-    ) -> Mapping[SubjectId, list[ConsentId]]:
-        table = schema.release_subjects
-        rows = conn.execute(
-            sa.select(table.c.subject, table.c.because).where(
-                table.c.release_id == release.hex, table.c.decision == Decision.PERMIT.value
-            )
-        )
-        found: dict[SubjectId, list[ConsentId]] = {}
-        for text, because in rows:
-            subject = SubjectId.parse(text)
-            named = parse_canonical(because.encode())
-            if subject in permitted and isinstance(named, list):
-                found[subject] = [ConsentId.parse(one) for one in named]
-        return found

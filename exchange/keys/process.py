@@ -26,7 +26,7 @@ from exchange.keys.checks import Checks
 from exchange.keys.database import KeysDatabase
 from exchange.keys.evidence import Evidence
 from exchange.keys.lending import Lending
-from exchange.keys.opening import Openings
+from exchange.keys.opening import MOST_PARTS, Openings
 from exchange.keys.pins import Pins, find_deployment
 from exchange.keys.ring import KeyRing
 from exchange.keys.rootkey import Secrets
@@ -67,6 +67,7 @@ class _Ready:
         self.deployment_id = deployment.id
         self.store = store
         evidence = Evidence(own, pins, domain)
+        self.evidence = evidence
         self.voucher = Voucher(own, secrets.exchange_key, evidence, domain)
         checks = Checks(pins=pins, evidence=evidence, gate=gate, domain=domain)
         self.lending = Lending(store=store, own=own, secrets=secrets, ring=ring, checks=checks)
@@ -134,7 +135,9 @@ class KeysProcess:
         return self._secrets.exchange_key.address
 
     def close(self) -> None:
-        """Let go of the databases."""
+        """Keep what was proved, and let go of the databases."""
+        if self._ready is not None:
+            self._ready.evidence.save()
         if self._store is not None:
             self._store.close()
         self._own.close()
@@ -247,7 +250,7 @@ class KeysProcess:
         return self._needed().openings.open_release(ReleaseId.parse(question["release"]))
 
     def _open_parts(self, question: Fields) -> dict[str, Any]:
-        subjects = [SubjectId.parse(text) for text in _listed(question, "subjects", 16)]
+        subjects = [SubjectId.parse(text) for text in _listed(question, "subjects", MOST_PARTS)]
         release = ReleaseId.parse(question["release"])
         return self._needed().openings.open_parts(release, subjects)
 

@@ -44,13 +44,13 @@ class Voucher:
         """Return ``{index, leafHash, signature}`` for each leaf.
 
         A withdrawal or an objection is remembered, durably, before its receipt is signed: whatever
-        was acknowledged to a patient is known here.
+        was acknowledged to a patient is known here. A grant's signatures are verified on the way.
         """
         records = read_records(conn, indexes)
+        self._evidence.see_records(conn, list(records.values()))
         signed = []
         for index in indexes:
             record = records[index]
-            self._evidence.see_record(conn, record)
             receipt = Receipt(index, record.leaf.hash)
             signed.append(
                 {

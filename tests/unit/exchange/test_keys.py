@@ -21,6 +21,7 @@ from exchange import log, sealing
 from exchange.documents import JOB_KIND, KEYS_KEY_KIND, REQUEST_KIND, read_request
 from exchange.errors import KeysRefused, KeysUnavailable, SettingsError
 from exchange.gate import Access
+from exchange.keys import proofs
 from exchange.keys.client import KeysClient
 from exchange.keys.process import KeysProcess
 from exchange.keys.server import KeysServer
@@ -404,7 +405,7 @@ def test_nothing_opens_without_open_release_or_for_strangers(house):
     house.open(release)
     assert house.parts(release, stranger) == [["not-permitted"]]
     assert house.open(ReleaseId.new()) == ("not-open",)
-    for wrong in ([], [patients[0].subject.hex] * 2, [patients[0].subject.hex] * 17, ["0x00"]):
+    for wrong in ([], [patients[0].subject.hex] * 2, [patients[0].subject.hex] * 33, ["0x00"]):
         assert house.ask_keys("open_parts", release=release.hex, subjects=wrong) == ("malformed",)
 
 
@@ -644,12 +645,65 @@ def test_a_widened_document_needs_the_patients_own_signature(house):
             "granted_leaf": entry.index,
         }
         conn.execute(sa.insert(consents).values(row))
+        return entry.index
 
-    house.store.transact(forge)
+    leaf = house.store.transact(forge)
     house.record([(one, consent)])
+    # A receipt says that the leaf stands there, not that what it holds is true.
+    assert house.ask_keys("sign_receipts", indexes=[leaf])["receipts"]
+    house.restart()
     release = house.ask()
     house.open(release)
     assert house.parts(release, one) == [["consent-signature"]]
+
+
+def granted_leaves(house):
+    with house.store.reading() as conn:
+        return list(conn.execute(sa.select(consents.c.granted_leaf)).scalars())
+
+
+@pytest.mark.parametrize("proved", [True, False])
+def test_a_grant_is_proved_with_its_receipt_and_stays_proved(house, monkeypatch, proved):
+    patients = house.prepared()
+    if proved:
+        house.ask_keys("sign_receipts", indexes=granted_leaves(house))
+    house.restart()
+    verified = []
+    monkeypatch.setattr(proofs, "verify", lambda message, *_: verified.append(type(message)))
+    release = house.ask()
+    house.open(release)
+    assert house.parts(release, *patients) == [["opened"], ["opened"]]
+    assert len(verified) == (0 if proved else 8)
+
+
+def test_a_remembered_proof_is_of_one_row_alone(house):
+    """Whoever writes another consent's digest beside an id gains nothing."""
+    one, two = house.prepared()
+    house.ask_keys("sign_receipts", indexes=granted_leaves(house))
+    house.restart()
+    house.edit(
+        sa.update(consents)
+        .where(consents.c.subject == one.subject.hex)
+        .values(terms_signature="0x" + "11" * 64)
+    )
+    release = house.ask()
+    house.open(release)
+    assert house.parts(release, one, two) == [["consent-signature"], ["opened"]]
+
+
+def test_a_leaf_of_another_consent_proves_no_recording(house):
+    one, two = house.prepared()
+    house.ask_keys("sign_receipts", indexes=granted_leaves(house))
+    with house.store.reading() as conn:
+        other = conn.execute(
+            sa.select(consents.c.recorded_leaf).where(consents.c.subject == two.subject.hex)
+        ).scalar_one()
+    house.edit(
+        sa.update(consents).where(consents.c.subject == one.subject.hex).values(recorded_leaf=other)
+    )
+    release = house.ask()
+    house.open(release)
+    assert house.parts(release, one, two) == [["consent-differs"], ["opened"]]
 
 
 def test_a_withdrawal_stops_the_key_at_once(house):

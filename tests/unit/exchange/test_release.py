@@ -6,6 +6,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
+from exchange import streaming
 from exchange.errors import Conflict, EnvelopeCorrupt, EnvelopeVersionUnknown, NotFound
 from exchange.hospital.receive import open_release_stream
 from exchange.keys.client import KeysClient
@@ -14,7 +15,7 @@ from exchange.keys.server import KeysServer
 from exchange.release import Releases
 from exchange.store import schema
 from exchange.stream import DATA, KEY, STOPPED, TRAILER, message, read_json, read_messages, told
-from exchange.streaming import PIECE_BYTES
+from exchange.streaming import GROUP_SUBJECTS, PIECE_BYTES
 from ledger.errors import SignatureInvalid
 from ledger.leaf import Kind
 from ledger.signing import from_hex
@@ -135,14 +136,21 @@ def test_a_withdrawal_after_the_keys_ruled_stops_before_the_key_leaves(house, tm
     patients = publish(house, 3)
     release = house.ask()
     stream = house.releases.open(house.requester.org, release)
-    ask = house.client.open_parts
+    ask = house.client.begin_parts
 
     def then_withdraw(*given):
-        answer = ask(*given)
-        house.withdraw(patients[0])
-        return answer
+        pending = ask(*given)
+        result = pending.result
 
-    house.client.open_parts = then_withdraw
+        def withdrawn():
+            answer = result()
+            house.withdraw(patients[0])
+            return answer
+
+        pending.result = withdrawn
+        return pending
+
+    house.client.begin_parts = then_withdraw
     chunks = list(stream)
     keys = [
         read_json(payload, {"subject", "wrapped", "digest", "length", "records"})["subject"]
@@ -152,6 +160,38 @@ def test_a_withdrawal_after_the_keys_ruled_stops_before_the_key_leaves(house, tm
     assert patients[0].subject.hex not in keys
     received = receive(house, chunks, tmp_path / "out")
     assert received.stopped == (patients[0].subject,)
+
+
+def test_a_withdrawal_stops_whose_key_was_asked_for_ahead(house, tmp_path):
+    patients = sorted(publish(house, GROUP_SUBJECTS + 3), key=lambda one: one.subject)
+    stream = house.releases.open(house.requester.org, house.ask())
+    # The first group is on its way, and the keys of the second were already asked for.
+    chunks = [next(stream), next(stream)]
+    house.withdraw(patients[-1])
+    received = receive(house, chunks + list(stream), tmp_path / "out")
+    assert received.stopped == (patients[-1].subject,)
+    assert len(received.delivered) == GROUP_SUBJECTS + 2
+
+
+@pytest.mark.parametrize("serves_ms", [60_000, -1])
+def test_a_ruling_serves_for_a_moment_only(house, tmp_path, monkeypatch, serves_ms):
+    """A receiver that dawdles meets the gate again, whether or not the log has grown."""
+    monkeypatch.setattr(streaming, "RULING_MS", serves_ms)
+    publish(house, GROUP_SUBJECTS + 3)
+    stream = house.releases.open(house.requester.org, house.ask())
+    chunks = [next(stream), next(stream)]
+    house.answer_chain(ago_ms=120_000)
+    received = receive(house, chunks + list(stream), tmp_path / "out")
+    assert len(received.stopped) == (3 if serves_ms < 0 else 0)
+
+
+def test_a_hang_up_leaves_no_answer_behind_for_another_question(house):
+    publish(house, GROUP_SUBJECTS + 3)
+    stream = house.releases.open(house.requester.org, house.ask())
+    for _ in range(2):
+        next(stream)
+    stream.close()
+    assert house.client.status().pinned == 2
 
 
 def test_a_withdrawal_in_the_middle_of_a_large_part_stops_with_the_next_piece(house, tmp_path):
@@ -222,7 +262,8 @@ def test_keys_that_stop_answering_end_the_stream_without_a_trailer(house, tmp_pa
     release = house.ask()
     stream = house.releases.open(house.requester.org, release)
     chunks = [next(stream)]
-    house.client.open_parts = lambda *_: KeysClient(tmp_path / "nobody.sock").status()
+    nobody = KeysClient(tmp_path / "nobody.sock")
+    house.client.begin_parts = nobody.begin_parts
     chunks += list(stream)
     (leaf,) = closing(house, release)
     assert leaf["outcome"] == "partial"
