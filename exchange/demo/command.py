@@ -18,6 +18,7 @@ from anonymize.engine import block_torch
 from exchange.demo.patients import generate, write_files
 from exchange.demo.real import read_real
 from exchange.demo.scenario import Scenario, write_report
+from exchange.demo.stage import Say
 from exchange.demo.world import World, build
 from exchange.deployment import Deployment
 from exchange.errors import Conflict, SettingsError
@@ -28,6 +29,10 @@ _TORCH_SECONDS = 600.0
 _SHARE_OF_A = 5 / 8
 _NAMES = ("St. Anna Hospital", "City General")
 _HOW = {"ready": ".torch-ready", "failed": ".torch-failed"}
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
 
 
 def demo(*, data: Path | None, patients: int, report: Path, began: float | None = None) -> int:
@@ -59,7 +64,7 @@ def demo(*, data: Path | None, patients: int, report: Path, began: float | None 
             found = RealScenario(world, cast, say=_say, began=began, torch=await_torch).run()
         else:
             world = build(folder, list(_NAMES), progress=_step)
-            scenario = _generated(world, patients, began)
+            scenario = populate(world, patients, began)
             world.start()
             found = scenario.run()
         found["seconds"]["total"] = round(time.time() - began, 2)
@@ -108,7 +113,7 @@ def up_demo(settings: Settings) -> int:
     def told(_deployment: Deployment) -> Sequence[str]:
         world.join()
         if not before.exists():
-            scenario = _generated(world, 48, time.time())
+            scenario = populate(world, 48, time.time())
             scenario.fill()
             before.write_text(json.dumps(_remembered(scenario)), encoding="utf-8")
         return _links(world, json.loads(before.read_text(encoding="utf-8")))
@@ -137,7 +142,8 @@ def await_torch() -> None:
         raise SettingsError("torch is missing", next_step="run `make setup`")
 
 
-def _generated(world: World, patients: int, began: float) -> Scenario:
+def populate(world: World, patients: int, began: float, *, say: Say = _say) -> Scenario:
+    """Give both hospitals generated patients with files; the scenario that plays them."""
     of_a = round(patients * _SHARE_OF_A)
     people = [
         generate(of_a, prefix="A", seed=1),
@@ -145,7 +151,7 @@ def _generated(world: World, patients: int, began: float) -> Scenario:
     ]
     for hospital, cast in zip(world.hospitals, people, strict=True):
         hospital.files = write_files(cast, hospital.home / "files")
-    return Scenario(world, people, say=_say, began=began, torch=await_torch)
+    return Scenario(world, people, say=say, began=began, torch=await_torch)
 
 
 def _remembered(scenario: Scenario) -> dict[str, Any]:
@@ -198,10 +204,6 @@ def _plain(found: dict[str, Any]) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {value}" for name, value in found.items() if value is not None
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(line)
 
 
 def _step(line: str) -> None:
