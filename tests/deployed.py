@@ -97,17 +97,21 @@ class Patient:
 class NoReceipts:
     """Stands where receipts are of no interest."""
 
-    def sign_receipts(self, indexes: Any) -> list[dict[str, Any]]:
+    def sign_receipts(self, indexes: Any) -> Any:
         return []
 
 
 class Deployed:
     """One deployment in a folder; ``exchange`` is the address that stands in deployment.json."""
 
-    def __init__(self, folder: Path, *, url: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, url: str | None = None, keys_url: str | None = None
+    ) -> None:
         environ = {"ASSENT_DATA_DIR": str(folder)}
         if url is not None:
             environ["ASSENT_DATABASE_URL"] = url
+        if keys_url is not None:
+            environ["ASSENT_KEYS_DATABASE_URL"] = keys_url
         folder.mkdir(parents=True, exist_ok=True)
         self.settings: Settings = load_settings(environ)
         self.domain = Domain(secrets.token_bytes(32))

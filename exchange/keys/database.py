@@ -140,17 +140,40 @@ class KeysDatabase:
         if self._sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._engine = sa.create_engine(parsed, connect_args={"timeout": 30.0})
+            self._engine = sa.create_engine(
+                parsed, hide_parameters=True, connect_args={"timeout": 30.0}
+            )
             sa.event.listen(self._engine, "connect", _sqlite_connected)
             sa.event.listen(self._engine, "begin", _sqlite_began)
         else:
             parsed = parsed.set(drivername="postgresql+psycopg")
             options = f"-csearch_path={_POSTGRES_SCHEMA} -csynchronous_commit=on"
             self._engine = sa.create_engine(
-                parsed, connect_args={"options": options}, isolation_level="READ COMMITTED"
+                parsed,
+                hide_parameters=True,
+                # A server that was started again has closed the connections that wait here.
+                pool_pre_ping=True,
+                connect_args={
+                    "options": options,
+                    "connect_timeout": 10,
+                    "application_name": "assent-keys",
+                },
+                isolation_level="READ COMMITTED",
             )
+        # The same connections, but a read of more than one statement sees one state of them all.
+        self._reader = (
+            self._engine
+            if self._sqlite
+            else self._engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        )
         self._lock = threading.Lock()
-        self.transact(self._prepare)
+        try:
+            self.transact(self._prepare)
+        except BaseException:
+            self._engine.dispose()
+            raise
         if self._sqlite and parsed.database:
             Path(parsed.database).chmod(0o600)
 
@@ -184,7 +207,7 @@ class KeysDatabase:
     def reading(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database."""
         try:
-            with self._engine.connect() as conn, conn.begin():
+            with self._reader.connect() as conn, conn.begin():
                 yield conn
         except OperationalError as error:
             raise StoreUnavailable(
