@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from exchange import checkpoints
 from exchange import log as merkle
 from exchange.actor import Actor, Role
-from exchange.auditing.accesses import MOVING, AccessRow, find, newest
+from exchange.auditing.accesses import MOVING, AccessRow, find, is_about, newest
 from exchange.auditing.assembly import AGAIN, anchored_after, assemble
-from exchange.auditing.audit_event import Event, audit_event
+from exchange.auditing.audit_event import Event, audit_events
 from exchange.deployment import Deployment
 from exchange.errors import Conflict, NotFound, VersionNotReady
 from exchange.paging import Page, page_of
@@ -148,13 +148,14 @@ class Audit:
     def bundle(self, actor: Actor, identity: str) -> bytes:
         """Canonical bytes of the evidence (``assent.bundle/1``) for a release or a job.
 
-        For auditors, for the hospital whose subjects it is about, and for the requester where
-        nobody was withheld: a bundle says why, which requesters are not told (decision D8).
+        For auditors, for the hospital whose subjects it is about, and for the requester of a
+        release where nobody was withheld: a bundle says why, and names the subjects behind a job's
+        result, which requesters are not told (decision D8).
 
         Raises:
             NotFound: no such access, or the actor has no part in it.
             VersionNotReady: it has not ended, or no anchored checkpoint covers it yet.
-            Conflict: it names withheld subjects and the requester asks; or a body was erased.
+            Conflict: it names whom the requester who asks is not told of; or a body was erased.
         """
         with self._store.reading() as conn:
             access = _entitled(find(conn, identity), actor)
@@ -177,37 +178,73 @@ class Audit:
         )
         return data
 
-    def event(self, actor: Actor, identity: str, event: Event) -> dict[str, Any]:
-        """A FHIR R4 AuditEvent (IHE BALP): of the decision, or of the disclosure. For auditors.
+    def events(
+        self, actor: Actor, identity: str, event: Event, cursor: int | None, limit: int
+    ) -> Page:
+        """FHIR R4 AuditEvents (IHE BALP), one per patient: of the decision, or of the disclosure.
+
+        Auditors and the hospital whose subjects it is about see all of them, the requester who was
+        disclosed to them (the decisions only where nobody was withheld, as with a bundle), a
+        patient the patient's own. The cursor is a leaf's index.
 
         Raises:
-            NotEntitled: the actor is no auditor.
-            NotFound: no such access.
+            NotFound: no such access, or the actor has no part in it.
+            Conflict: the requester asks for decisions of which some withheld, or about a job.
             VersionNotReady: nothing has been disclosed (yet).
         """
-        actor.require(Role.AUDITOR)
+        own = actor.id if actor.role is Role.SUBJECT else None
         with self._store.reading() as conn:
             access = find(conn, identity)
-            if access is None:
-                raise NotFound("no such access")
-            return audit_event(conn, self._deployment.id, access, event)
+            if own is not None:
+                access = _about(conn, access, own)
+            elif event == "decision":
+                access = _entitled(access, actor)
+            else:
+                access = _party(access, actor)
+            found = audit_events(
+                conn,
+                self._deployment.id,
+                access,
+                event,
+                subject=own,
+                after=cursor,
+                limit=limit + 1,
+            )
+        shown = [one for _, one in found[:limit]]
+        return Page(shown, str(found[limit - 1][0]) if len(found) > limit else None)
+
+
+def _about(conn: sa.Connection, access: AccessRow | None, subject: str) -> AccessRow:
+    if access is None or not is_about(conn, access, subject):
+        raise NotFound("no such access")
+    return access
+
+
+def _party(access: AccessRow | None, actor: Actor) -> AccessRow:
+    if access is not None:
+        if actor.role is Role.AUDITOR:
+            return access
+        if actor.role is Role.HOSPITAL and actor.id == access.owner:
+            return access
+        if actor.role is Role.HOSPITAL and actor.id == access.requester:
+            if access.kind == "job":
+                raise Conflict(
+                    "this evidence names the subjects behind a result, which requesters are not told",
+                    next_step="ask an auditor, or the publishing hospital, to verify it",
+                )
+            return access
+    raise NotFound("no such access")
 
 
 def _entitled(access: AccessRow | None, actor: Actor) -> AccessRow:
-    if access is None:
-        raise NotFound("no such access")
-    if actor.role is Role.AUDITOR:
-        return access
-    if actor.role is Role.HOSPITAL and actor.id == access.owner:
-        return access
-    if actor.role is Role.HOSPITAL and actor.id == access.requester:
-        if access.withheld:
-            raise Conflict(
-                "this evidence says who was withheld and why, which requesters are not told",
-                next_step="ask an auditor, or the publishing hospital, to verify it",
-            )
-        return access
-    raise NotFound("no such access")
+    """A party that may see every ruling."""
+    found = _party(access, actor)
+    if actor.role is not Role.AUDITOR and actor.id != found.owner and found.withheld:
+        raise Conflict(
+            "this evidence says who was withheld and why, which requesters are not told",
+            next_step="ask an auditor, or the publishing hospital, to verify it",
+        )
+    return found
 
 
 def _checkpoint(row: checkpoints.CheckpointRow) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from exchange.api.auth import AuditorActor, House, KnownActor, anybody
 from exchange.api.reading import Cursor, Limit, leaf_cursor
 from exchange.audit import MEDIA_TYPE
 from exchange.auditing.audit_event import MEDIA_TYPE as FHIR
-from exchange.auditing.audit_event import Event
+from exchange.auditing.audit_event import Event, searchset
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 
@@ -66,16 +66,28 @@ def accesses(
 
 
 @router.get(
-    "/accesses/{access}/audit-event",
-    operation_id="audit_event",
+    "/accesses/{access}/audit-events",
+    operation_id="audit_events",
     response_class=JSONResponse,
-    responses={200: {"content": {FHIR: {}}, "description": "A FHIR R4 AuditEvent (IHE BALP)"}},
+    responses={200: {"content": {FHIR: {}}, "description": "A FHIR R4 Bundle of AuditEvents"}},
 )
-def audit_event(
-    house: House, actor: AuditorActor, access: Access, event: Event = "decision"
+def audit_events(
+    house: House,
+    actor: KnownActor,
+    access: Access,
+    event: Event = "decision",
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Response:
-    """An access as a FHIR AuditEvent: of the decision, or of the disclosure."""
-    return JSONResponse(house.audit.event(actor, access, event), media_type=FHIR)
+    """An access as FHIR AuditEvents (IHE BALP), one per patient: decisions, or disclosures."""
+    page = house.audit.events(actor, access, event, leaf_cursor(cursor), limit)
+    here = f"/v1/accesses/{access}/audit-events?event={event}&limit={limit}"
+    found = searchset(
+        page.items,
+        this=here if cursor is None else f"{here}&cursor={cursor}",
+        following=None if page.next is None else f"{here}&cursor={page.next}",
+    )
+    return JSONResponse(found, media_type=FHIR)
 
 
 @router.get(

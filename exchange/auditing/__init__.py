@@ -1,1 +1,1 @@
-"""What an auditor is handed: evidence for one access, and its rendering as a FHIR AuditEvent."""
+"""What an auditor is handed: evidence for one access, and its rendering as FHIR AuditEvents."""

@@ -101,6 +101,17 @@ def subject_leaves(conn: Connection, access: AccessRow) -> list[int]:
     return [int(index) for index in rows.scalars()]
 
 
+def is_about(conn: Connection, access: AccessRow, subject: str) -> bool:
+    """Whether the access was decided for this subject (hex)."""
+    table, column = (
+        (schema.release_subjects, schema.release_subjects.c.release_id)
+        if access.kind == "release"
+        else (schema.job_subjects, schema.job_subjects.c.job_id)
+    )
+    query = sa.select(table.c.leaf_idx).where(column == access.id, table.c.subject == subject)
+    return conn.execute(query.limit(1)).first() is not None
+
+
 def publication_leaf(conn: Connection, access: AccessRow) -> int | None:
     """Return the leaf that published the dataset version; None where no dataset is used."""
     table = schema.dataset_versions

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
 import pytest
 import sqlalchemy as sa
@@ -419,8 +418,6 @@ def test_leaves_come_in_bounded_pages_to_auditors_alone(shared):
             shared.audit.leaves(actor, 0, 5)
         with pytest.raises(NotEntitled):
             shared.audit.accesses(actor, None, 5)
-        with pytest.raises(NotEntitled):
-            shared.audit.event(actor, shared.release.hex, "decision")
 
 
 def test_proofs_beyond_the_log_are_not_found(shared):
@@ -452,66 +449,6 @@ def test_accesses_are_paged_newest_first(house):
     assert [item["kind"] for item in found] == ["release", "job", "release"]
     assert found[1]["what"] == "query"
     assert found[0]["publisher"] == house.publisher.org.hex
-
-
-# FHIR --------------------------------------------------------------------------------------
-
-
-def codes(event, member):
-    return [one["type"]["coding"][0]["code"] for one in event[member]]
-
-
-def require_audit_event(event):
-    """R4's required members, and its types of what is there."""
-    assert event["resourceType"] == "AuditEvent"
-    assert set(event["type"]) >= {"system", "code"}
-    assert event["action"] in "CRUDE"
-    assert event["outcome"] in ("0", "4", "8", "12")
-    assert datetime.fromisoformat(event["recorded"]).tzinfo is not None
-    assert event["agent"]
-    assert all(isinstance(agent["requestor"], bool) for agent in event["agent"])
-    assert sum(agent["requestor"] for agent in event["agent"]) == 1
-    assert event["source"]["observer"]["identifier"]["value"]
-    for entity in event["entity"]:
-        assert entity["what"]["identifier"]["value"]
-
-
-def test_a_decision_is_rendered_as_balp_has_it(shared):
-    event = shared.audit.event(AUDITOR, shared.release.hex, "decision")
-    require_audit_event(event)
-    assert event["type"]["code"] == "110113"
-    assert event["subtype"][0]["code"] == "AuthZ-Consent"
-    assert (event["action"], event["outcome"]) == ("E", "0")
-    assert codes(event, "agent") == ["110150", "IRCP", "PROV", "authserver"]
-    assert event["agent"][1]["purposeOfUse"][0]["coding"][0]["code"] == "HRESCH"
-    kinds = [entity["type"]["code"] for entity in event["entity"]]
-    assert (kinds.count("1"), kinds.count("Consent"), kinds.count("2")) == (4, 2, 1)
-    decided = [entity["detail"][0]["valueString"] for entity in event["entity"][:4]]
-    assert sorted(decided) == ["deny", "deny", "permit", "permit"]
-    assert "subject" not in json.dumps(event)
-
-
-def test_a_denial_is_a_serious_failure(shared):
-    denied = shared.ask(purpose="TREAT")
-    event = shared.audit.event(AUDITOR, denied.hex, "decision")
-    require_audit_event(event)
-    assert event["outcome"] == "8"
-    assert event["outcomeDesc"] == "permitted 0, withheld 4"
-    with pytest.raises(VersionNotReady, match="nothing has been disclosed"):
-        shared.audit.event(AUDITOR, denied.hex, "disclosure")
-
-
-def test_a_disclosure_names_who_left_and_where_to(shared):
-    event = shared.audit.event(AUDITOR, shared.release.hex, "disclosure")
-    require_audit_event(event)
-    assert (event["type"]["code"], event["action"]) == ("110106", "R")
-    assert event["subtype"][0]["code"] == "disclose"
-    assert codes(event, "agent") == ["110153", "110152", "159541003", "429577009"]
-    assert event["agent"][1]["who"]["identifier"]["value"] == shared.requester.org.hex
-    assert event["agent"][2]["who"]["identifier"]["value"] == shared.publisher.org.hex
-    assert [entity["type"]["code"] for entity in event["entity"]] == ["1", "1", "2"]
-    with pytest.raises(NotFound):
-        shared.audit.event(AUDITOR, "0x" + "00" * 16, "disclosure")
 
 
 # HTTP --------------------------------------------------------------------------------------
@@ -550,8 +487,8 @@ def test_proofs_are_for_everybody_logged_in_and_accesses_for_auditors(http, shar
     private = (
         "/v1/leaves?from=0&to=5",
         "/v1/accesses?limit=1",
-        f"/v1/accesses/{shared.release.hex}/audit-event",
-        f"/v1/accesses/{shared.release.hex}/audit-event?event=disclosure",
+        f"/v1/accesses/{shared.release.hex}/audit-events",
+        f"/v1/accesses/{shared.release.hex}/audit-events?event=disclosure",
     )
     for path in public + private:
         assert http.get(path).status_code == 401
@@ -559,9 +496,3 @@ def test_proofs_are_for_everybody_logged_in_and_accesses_for_auditors(http, shar
         client = http.as_(actor)
         for path in public + private:
             assert client.get(path).status_code == (200 if path in allowed else 404), path
-
-
-def test_the_audit_event_has_fhirs_own_media_type(http, shared):
-    answer = http.as_(AUDITOR).get(f"/v1/accesses/{shared.release.hex}/audit-event")
-    assert answer.headers["content-type"].startswith("application/fhir+json")
-    assert answer.json() == shared.audit.event(AUDITOR, shared.release.hex, "decision")
