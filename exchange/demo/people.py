@@ -15,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
+
 from exchange.hospital.subjects import Enrolled
 from exchange.patient.client import Patient
 from ledger.ids import ConsentId, OrgId, SubjectId
 
 RESEARCH = "HRESCH"
 TREATMENT = "TREAT"
+_TIMEOUT_SECONDS = 60.0
 
 #: Wishes in the order in which they are dealt out, and how often of every twenty patients.
 _DEALT = (
@@ -81,6 +84,8 @@ class Crowd:
 
     def __init__(self, url: str, *, threads: int = 4) -> None:
         self._url = url
+        # One pool of connections for everybody: thousands of own ones would each hold a TLS context.
+        self._http = httpx2.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
         self._threads = threads
         self._deployment: dict[str, Any] | None = None
         self._lock = threading.Lock()
@@ -89,7 +94,7 @@ class Crowd:
         """The patient's own connection."""
         with self._lock:
             if wish.client is None:
-                wish.client = Patient(self._url, wish.seed, wish.subject)
+                wish.client = Patient(self._url, wish.seed, wish.subject, http=self._http)
                 if self._deployment is None:
                     self._deployment = wish.client.deployment()
                 wish.client.trust(self._deployment)
@@ -155,9 +160,6 @@ class Crowd:
             else:
                 time.sleep(0.05)
 
-    def close(self, wishes: Sequence[Wish]) -> None:
-        """Close every connection."""
-        for wish in wishes:
-            if wish.client is not None:
-                wish.client.close()
-                wish.client = None
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()

@@ -56,7 +56,7 @@ class Scenario(Stage):
         with self.timed("a patient looks", "history"):
             self.history()
         self.report["chain"] = self._chain()
-        self.crowd.close([wish for group in self.wishes for wish in group])
+        self.crowd.close()
         return self.report
 
     def fill(self) -> None:
@@ -73,7 +73,7 @@ class Scenario(Stage):
             self.release()
         with self.timed("query", "query"):
             self.query()
-        self.crowd.close([wish for group in self.wishes for wish in group])
+        self.crowd.close()
 
     # The journeys --------------------------------------------------------------------------
 

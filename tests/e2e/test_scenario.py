@@ -65,7 +65,7 @@ def played(tmp_path_factory: pytest.TempPathFactory, anvil_path: Path) -> Iterat
         done.breaches = done.check()
         yield done
     finally:
-        scenario.crowd.close([wish for group in scenario.wishes for wish in group])
+        scenario.crowd.close()
         world.stop()
 
 

@@ -74,7 +74,7 @@ class Load:
             thread.join(_PATIENCE_SECONDS * 2)
             if thread.is_alive():
                 self.book.errors.append("a client hangs")
-        self._crowd.close(self._wishes)
+        self._crowd.close()
 
     def _guarded(self, work):
         try:
