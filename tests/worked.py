@@ -55,6 +55,14 @@ def lines(records: Sequence[Any]) -> bytes:
     return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
 
+def children() -> list[int]:
+    """The process ids of this process's children."""
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        found += [int(one) for one in (thread / "children").read_text().split()]
+    return found
+
+
 class Before:
     """Lets something happen once, just before one method of a real part is called."""
 

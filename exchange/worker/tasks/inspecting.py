@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 from anonymize.deidentify import Inspector
@@ -15,6 +16,12 @@ from exchange.worker.child import Input
 _KINDS = {"notes": "note", "fhir": "fhir", "table": "row"}
 
 
+@cache
+def _inspector() -> Inspector:
+    """One for the whole version; starting it takes seconds, which an unreadable part need not wait for."""
+    return Inspector()
+
+
 def inspect(given: Input) -> tuple[dict[str, Any], bytes]:
     """Judge every part of a dataset version.
 
@@ -22,7 +29,6 @@ def inspect(given: Input) -> tuple[dict[str, Any], bytes]:
     is the grain of consent, and its bytes are signed.
     """
     block_torch()
-    inspector = Inspector()
     columns = read_columns(given.task["columns"] or [])
     expected = _KINDS[given.task["format"]]
     quality = Quality()
@@ -42,7 +48,7 @@ def inspect(given: Input) -> tuple[dict[str, Any], bytes]:
                 quarantined.setdefault(subject.hex, reason)
                 continue
             try:
-                findings = inspector.inspect(
+                findings = _inspector().inspect(
                     Record(
                         kind=record["kind"],
                         subject=subject.hex,

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -22,7 +21,7 @@ from exchange.worker.sandbox import Limits
 from exchange.worker.turns import Turns
 from ledger.ids import JobId, handle
 from ledger.leaf import Kind
-from tests.worked import Before, Worked, a_column, a_note, lines
+from tests.worked import Before, Worked, a_column, a_note, children, lines
 
 COLUMNS = [a_column("age", "integer"), a_column("city", "text")]
 OLD = {"field": "age", "op": ">=", "value": "60"}
@@ -247,13 +246,6 @@ def test_a_child_that_is_lost_is_followed_by_another_but_not_for_ever(house, mon
     job = house.count(OLD)
     assert house.runner.run(job) == "failed"
     assert house.status(job)["detail"] == "sandbox-lost"
-
-
-def children() -> list[int]:
-    found: list[int] = []
-    for thread in Path("/proc/self/task").iterdir():
-        found += [int(one) for one in (thread / "children").read_text().split()]
-    return found
 
 
 def test_a_part_that_was_changed_in_the_vault_fails_the_job(house):
