@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from exchange.errors import SchemaUnknown
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``exchange/migrations/versions``; a test compares the two."""
 
 FOLDER = Path(__file__).resolve().parent.parent / "migrations"

@@ -256,6 +256,11 @@ def databases_are_apart(native: Native) -> None:
         assert one(conn, "SELECT count(*) FROM leaves") > 0
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("DELETE FROM outbox")
+    with (
+        native.connect("exchange", "exchange") as conn,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        conn.execute("DELETE FROM leaves")
     for role, database in (("exchange", "keys"), ("queue", "exchange"), ("exchange", "queue")):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             native.connect(role, database)

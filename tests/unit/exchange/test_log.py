@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 
@@ -102,6 +104,26 @@ def test_a_subject_belongs_to_leaves_of_a_chain_only(store: Store) -> None:
             store.transact(lambda conn, draft=draft: log.append_many(conn, [draft], AT))
     with store.reading() as conn:
         assert log.head(conn)[0] == 0
+
+
+def test_writers_at_the_same_time_come_one_after_the_other(store: Store) -> None:
+    one, each = subject(), 8
+
+    draft = log.Draft(Kind.CONSENT_WITHDRAWN, {}, one)
+
+    def write(_: int) -> None:
+        for _round in range(each):
+            store.transact(lambda conn: log.append_many(conn, [draft], AT))
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, range(4)))
+    with store.reading() as conn:
+        found = log.entries(conn, 0, 100)
+        assert [entry.index for entry in found] == list(range(4 * each))
+        assert [entry.leaf.seq for entry in found] == list(range(4 * each))
+        hashes = [entry.leaf.hash for entry in found]
+        assert [entry.leaf.prev for entry in found] == [ZEROS, *hashes[:-1]]
+        assert log.head(conn) == (4 * each, merkle.root(hashes))
 
 
 def test_a_work_undone_leaves_the_head_as_it_was(store: Store) -> None:

@@ -6,12 +6,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from exchange import log
 from exchange.errors import (
     AlreadyExists,
     SchemaUnknown,
@@ -21,7 +23,8 @@ from exchange.errors import (
 )
 from exchange.store import migrate
 from exchange.store.database import Store
-from exchange.store.schema import jtis, metadata
+from exchange.store.schema import jtis, leaves, metadata, tree_nodes
+from ledger.leaf import Kind
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -200,6 +203,77 @@ def test_head_is_the_newest_revision() -> None:
     config = Config()
     config.set_main_option("script_location", str(migrate.FOLDER))
     assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_every_revision_can_be_undone_and_applied_again(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
+) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
+    if backend == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    Store.open(url).close()
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(migrate.FOLDER))
+    with engine.begin() as conn:
+        config.attributes["connection"] = conn
+        command.downgrade(config, "base")
+        assert set(sa.inspect(conn).get_table_names()) == {"alembic_version"}
+        with pytest.raises(SchemaUnknown, match="at revision none"):
+            migrate.require_current(conn)
+    engine.dispose()
+    again = Store.open(url)
+    put(again, "a")
+    assert kept(again) == {"a"}
+    again.close()
+
+
+@pytest.fixture
+def a_role(postgres_url: str) -> Iterator[str]:
+    """The same database, as a role that owns it and is no superuser."""
+    database = sa.make_url(postgres_url)
+    name = f"r{database.database}"
+    admin = sa.create_engine(database, isolation_level="AUTOCOMMIT")
+    with admin.connect() as conn:
+        conn.execute(sa.text(f"CREATE ROLE {name} LOGIN"))
+        conn.execute(sa.text(f"ALTER DATABASE {database.database} OWNER TO {name}"))
+        conn.execute(sa.text(f"GRANT ALL ON SCHEMA public TO {name}"))
+    yield database.set(username=name).render_as_string(hide_password=False)
+    with admin.connect() as conn:
+        conn.execute(sa.text(f"REASSIGN OWNED BY {name} TO CURRENT_USER"))
+        conn.execute(sa.text(f"DROP OWNED BY {name}"))
+        conn.execute(sa.text(f"DROP ROLE {name}"))
+    admin.dispose()
+
+
+def run(store: Store, statement: sa.Executable) -> None:
+    store.transact(lambda conn: conn.execute(statement))
+
+
+def test_the_role_that_owns_the_log_can_only_let_it_grow(a_role: str) -> None:
+    store = Store.open(a_role)
+    draft = log.Draft(Kind.INTAKE_OPENED, {"number": 1})
+    store.transact(lambda conn: log.append_many(conn, [draft] * 600, 1))
+    for statement in (
+        sa.update(leaves).values(hash="0x00"),
+        sa.update(leaves).values(skeleton=b""),
+        sa.delete(leaves),
+        sa.text("TRUNCATE leaves"),
+        sa.update(tree_nodes).values(hash=b""),
+        sa.delete(tree_nodes),
+    ):
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+            run(store, statement)
+    store.transact(lambda conn: conn.execute(sa.update(leaves).values(body=None)))
+    store.transact(lambda conn: log.append_many(conn, [draft], 2))
+    with store.reading() as conn:
+        assert log.head(conn)[0] == 601
+        assert conn.execute(sa.select(sa.func.count()).select_from(tree_nodes)).scalar_one() > 0
+    store.close()
 
 
 def test_processes_that_start_at_once_do_not_race(tmp_path: Path, postgres_url: str) -> None:
