@@ -34,13 +34,20 @@ def up(
     ] = False,
     founder: Annotated[
         list[Path] | None,
-        typer.Option(help="A founding hospital's card.json, or a folder; repeatable."),
+        typer.Option(
+            metavar="FILE", help="A founding hospital's card.json, or a folder; repeatable."
+        ),
     ] = None,
     auditor: Annotated[
-        list[Path] | None, typer.Option(help="An auditor's {id, name, jwk}; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An auditor's {id, name, jwk}; repeatable."),
     ] = None,
 ) -> None:
-    """Start node, keys, api and worker, and watch them until Ctrl-C."""
+    """Start node, keys, api and worker, and watch them until Ctrl-C.
+
+    The first start needs --founder, or --demo to look around. Ports and the data folder are
+    settings, which `assent settings` shows; `assent doctor` says what this machine lacks.
+    """
     from exchange.up.command import up as run
 
     raise typer.Exit(run(demo=demo, founders=founder or [], auditors=auditor or []))
@@ -55,7 +62,10 @@ def demo(
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo-report.json"),
     began: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Run the whole scenario on real parts, print a summary, write a report, stop everything."""
+    """Run the whole scenario on real parts, and write a report.
+
+    It starts the processes in a folder of its own, prints a summary, and stops everything.
+    """
     from exchange.demo.command import demo as run
 
     raise typer.Exit(run(data=data, patients=patients, report=report, began=began))
@@ -65,7 +75,10 @@ def demo(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check what this installation needs, and say how to mend what is missing."""
+    """Say what this machine lacks, and how to mend it.
+
+    Exits with 1 if something is missing that is needed; a note matters later. Nothing is changed.
+    """
     from exchange.up.doctor import doctor as run
 
     raise typer.Exit(run(as_json=as_json))
@@ -85,7 +98,10 @@ def prepare(
         Path, typer.Option(help="Where the relayer's address goes, for `assent node`.")
     ],
 ) -> None:
-    """Make the relayer's key and, where one is set and missing, a certificate of our own."""
+    """Make the relayer's key and a missing certificate.
+
+    For containers: the node takes messages from the relayer alone, and the api answers over TLS.
+    """
     from exchange.settings import load_settings
     from exchange.up.preparing import prepare as run
 
@@ -97,13 +113,19 @@ def prepare(
 def deploy(
     founder: Annotated[
         list[Path] | None,
-        typer.Option(help="A founding hospital's card.json, or a folder; repeatable."),
+        typer.Option(
+            metavar="FILE", help="A founding hospital's card.json, or a folder; repeatable."
+        ),
     ] = None,
     auditor: Annotated[
-        list[Path] | None, typer.Option(help="An auditor's {id, name, jwk}; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An auditor's {id, name, jwk}; repeatable."),
     ] = None,
 ) -> None:
-    """Deploy the contracts and write deployment.json; repeating it changes nothing."""
+    """Deploy the contracts and write deployment.json, once.
+
+    Repeating it changes nothing.
+    """
     from exchange.deploying import deploy_once
     from exchange.settings import load_settings
 
@@ -122,7 +144,7 @@ def api() -> None:
 
 @app.command()
 def keys() -> None:
-    """The process that holds the key-encryption keys, behind a Unix socket."""
+    """The process that holds the keys, behind a Unix socket."""
     from exchange.keys.process import main as run
     from exchange.settings import load_settings
 
@@ -131,7 +153,10 @@ def keys() -> None:
 
 @app.command()
 def worker() -> None:
-    """The process that keeps promises to the chain, inspects publications and runs jobs."""
+    """The process that runs jobs and hands messages to the chain.
+
+    It inspects what hospitals publish, too.
+    """
     from exchange.settings import load_settings
     from exchange.worker.process import main as run
 
@@ -140,7 +165,7 @@ def worker() -> None:
 
 @app.command(context_settings=_PASS_THROUGH)
 def node(context: typer.Context) -> None:
-    """The managed chain: anvil, its journal and a JSON-RPC endpoint; see ``node --help``."""
+    """The managed chain: anvil, its journal, and JSON-RPC."""
     from ledger.node import main as run
 
     raise typer.Exit(run(context.args))

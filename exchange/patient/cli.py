@@ -24,7 +24,7 @@ from ledger.ids import ConsentId, OrgId
 
 app = typer.Typer(
     name="patient",
-    help="What a patient can do: enrol, grant, object, withdraw, and see every access.",
+    help="What a patient can do: enrol, grant, object and withdraw.",
     no_args_is_help=True,
     add_completion=False,
 )
