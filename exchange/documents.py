@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from exchange.errors import DocumentMalformed
@@ -151,7 +152,7 @@ class Manifest:
     parts: tuple[Part, ...]
     document: dict[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the signed document."""
         return digest(self.document)

@@ -170,24 +170,12 @@ class ReleaseStream:
                 yield self._piece(piece, answers)
 
     def _piece(self, group: list[Part], answers: dict[SubjectId, OpenedPart]) -> bytes:
-        start = group[0].offset
-        end = group[-1].offset + group[-1].length
-        contiguous = end - start == sum(part.length for part in group)
-        whole = b""
-        if contiguous:
-            whole = self._vault.read(self._planned.blob, offset=start, length=end - start)
-        ready: list[tuple[Part, bytes]] = []
-        for part in group:
-            answer = answers[part.subject]
-            if answer.wrapped is None:
-                self._stopped.append(part.subject)
-                continue
-            sealed = (
-                whole[part.offset - start : part.offset - start + part.length]
-                if contiguous
-                else self._vault.read(self._planned.blob, offset=part.offset, length=part.length)
-            )
-            ready.append((part, _key_message(part, answer) + message(DATA, sealed)))
+        opened = [part for part in group if answers[part.subject].wrapped is not None]
+        self._stopped.extend(
+            part.subject for part in group if answers[part.subject].wrapped is None
+        )
+        ranges = [(part.offset, part.length) for part in opened]
+        ready = list(zip(opened, self._vault.read_ranges(self._planned.blob, ranges), strict=True))
         covered = self._covered({part.subject: answers[part.subject].expires for part, _ in ready})
         pieces = [
             told(STOPPED, {"subject": part.subject.hex})
@@ -197,7 +185,7 @@ class ReleaseStream:
         for part, sealed in ready:
             if part.subject in covered:
                 self._delivered.append(part)
-                pieces.append(sealed)
+                pieces += (_key_message(part, answers[part.subject]), message(DATA, sealed))
             else:
                 self._stopped.append(part.subject)
         return b"".join(pieces)

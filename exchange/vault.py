@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,25 @@ class Vault:
         if len(found) != length:
             raise VaultError(f"{path} is shorter than the range asked for")
         return found
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of many (offset, length), read together. Raises as :meth:`read`."""
+        _check(path)
+        try:
+            found = obstore.get_ranges(
+                self._store,
+                path,
+                starts=[offset for offset, _ in ranges],
+                lengths=[length for _, length in ranges],
+            )
+        except FileNotFoundError:
+            raise BlobMissing(f"nothing is stored under {path}") from None
+        except (BaseError, OSError) as error:
+            raise VaultUnavailable(f"the vault cannot read ({type(error).__name__})") from None
+        pieces = [bytes(piece) for piece in found]
+        if [len(piece) for piece in pieces] != [length for _, length in ranges]:
+            raise VaultError(f"{path} is shorter than the ranges asked for")
+        return pieces
 
     def stream(
         self, path: str, *, offset: int = 0, length: int | None = None, chunk: int = CHUNK_BYTES

@@ -31,6 +31,7 @@ from ledger.errors import IdMalformed, MalformedValue
 from ledger.ids import DatasetId, OrgId, ReleaseId, SubjectId
 from ledger.signing import Domain, from_hex, to_hex, verify_document
 
+_RECORDS = json.JSONDecoder()
 _LONGEST_LINE = 64 << 20
 
 
@@ -308,7 +309,7 @@ def _subject(told: dict[str, Any]) -> SubjectId:
 
 def _require_record(subject: SubjectId, line: bytes) -> None:
     try:
-        record = json.loads(line)
+        record = _RECORDS.decode(line.decode())
     except ValueError:
         record = None
     if not isinstance(record, dict) or not record or line[:1] != b"{" or "subject" in record:

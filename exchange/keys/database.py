@@ -223,10 +223,15 @@ def insert_once(conn: Connection, table: sa.Table, rows: list[dict[str, Any]]) -
     """Insert rows, leaving alone those whose key is there already."""
     if not rows:
         return
-    from sqlalchemy.dialects import postgresql, sqlite
+    # Each brings many modules along: only the one in use is loaded.
+    if conn.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
 
-    dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
-    conn.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+        conn.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+    else:
+        from sqlalchemy.dialects import postgresql
+
+        conn.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
 
 
 def _sqlite_connected(connection: Any, _: Any) -> None:

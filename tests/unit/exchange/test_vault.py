@@ -44,6 +44,18 @@ def test_a_stream_is_stored_and_read_in_ranges(vault):
     assert max(len(piece) for piece in vault.stream(PATH)) == vaults.CHUNK_BYTES
 
 
+def test_many_ranges_are_read_together(vault):
+    blob = bytes(range(256)) * 40
+    vault.put_bytes(PATH, blob)
+    ranges = [(9_000, 1_240), (0, 1), (0, 1), (5, 300)]
+    assert vault.read_ranges(PATH, ranges) == [blob[at : at + size] for at, size in ranges]
+    assert vault.read_ranges(PATH, []) == []
+    with pytest.raises(VaultError):
+        vault.read_ranges(PATH, [(0, 1), (10_000, 1_000)])
+    with pytest.raises(BlobMissing):
+        vault.read_ranges(model_path(ModelDigest(bytes(32))), [(0, 1)])
+
+
 def test_many_parts_of_an_upload_become_one_blob(tmp_path):
     vault = Vault.open(tmp_path.as_uri())
     piece = os.urandom(1 << 20)
