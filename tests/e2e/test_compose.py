@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +39,6 @@ from tests.composed import (
     Native,
     breaches,
     load,
-    mounts,
     order,
 )
 
@@ -333,47 +331,6 @@ def test_every_environment_obeys_the_settings(tmp_path: Path) -> None:
             settings = load_settings(given)
             assert settings.data_dir == Path(DATA)
             assert settings.api.tls_cert or settings.api.host == "127.0.0.1"
-
-
-def test_images_and_volumes_are_those_of_the_dockerfile() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    built_on = re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE)
-    stages = {stage: source for source, stage in built_on}
-    folders = re.search(r"for part in ([\w. ]+);", dockerfile)
-    assert folders is not None
-    for name, service in load()["services"].items():
-        if "build" not in service:
-            continue
-        stage = service["build"]["target"]
-        while stage in stages and stage != "process":
-            stage = stages[stage]
-        assert stage == "process", f"{name} is built on another stage than the one without root"
-        for path in mounts(service):
-            if path.startswith(DATA + "/"):
-                # A volume gets owner and mode from the image's folder at its mount point.
-                assert path.removeprefix(DATA + "/") in folders[1].split()
-    assert "USER 10001:10001" in dockerfile
-
-
-def test_the_api_image_takes_its_packages_from_the_lock_and_none_that_is_heavy() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "subset_lock.py", "api", "typer", "httpx2"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    names = set(re.findall(r"^([\w.-]+)==", done.stdout, re.MULTILINE))
-    assert {"fastapi", "sqlalchemy", "web3", "psycopg", "typer", "httpx2"} <= names
-    assert names.isdisjoint({"torch", "tenseal", "spacy", "presidio-analyzer", "dbos"})
-    assert done.stdout.count("--hash=sha256:") >= len(names)
-    # torch is no part of the lock, and whoever asks for nothing has mistyped.
-    for words in (["compute"], []):
-        wrong = subprocess.run(
-            [sys.executable, ROOT / "scripts" / "subset_lock.py", *words],
-            capture_output=True,
-            check=False,
-        )
-        assert wrong.returncode == 1
 
 
 def test_docker_itself_reads_the_file() -> None:
