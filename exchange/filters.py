@@ -84,6 +84,9 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _equal(found: Any, value: str) -> bool:
+    if found is None:
+        # A missing cell equals nothing, whatever its name would be in Python.
+        return False
     left, right = _number(found), _number(value)
     if left is not None and right is not None:
         return left == right
