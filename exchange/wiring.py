@@ -20,6 +20,7 @@ from exchange.jobs import Jobs
 from exchange.keys.client import KeysClient
 from exchange.models import Models
 from exchange.notice import Notices, load_notices
+from exchange.participants import Participants
 from exchange.release import Releases
 from exchange.sessions import Sessions
 from exchange.settings import Settings
@@ -40,6 +41,7 @@ class Exchange:
     keys: KeysClient
     gate: Gate
     sessions: Sessions
+    participants: Participants
     enrolment: Enrolment
     consents: Consents
     disclosures: Disclosures
@@ -84,6 +86,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Exchange:
             keys=keys,
             gate=gate,
             sessions=Sessions(store, domain, clock, token_seconds=settings.token_seconds),
+            participants=Participants(store, keys, domain, clock),
             enrolment=Enrolment(store, domain, clock),
             consents=Consents(store, keys, domain, notices.known, clock),
             disclosures=Disclosures(store),

@@ -11,6 +11,7 @@ patient's code or key, a record in the clear. Map:
 ``problem_table``  the table of ``problems``
 ``auth``           challenge and session, private_key_jwt, bearer tokens, the three actors
 ``reading``        ids and hex in addresses, queries and bodies
+``participants``   admission of hospitals
 ``enrolment``      invitations, redemption, subjects
 ``consents``       granting, withdrawing, listing, what is held, receipts
 ``events``         a subject's stream of changes (SSE)

@@ -26,6 +26,7 @@ from exchange.api import (
     health,
     jobs,
     models,
+    participants,
     problems,
     releases,
 )
@@ -45,6 +46,7 @@ _ROUTERS: Final = (
     health.router,
     deployment.router,
     auth.router,
+    participants.router,
     enrolment.router,
     consents.router,
     events.router,
@@ -74,23 +76,13 @@ def create_app(exchange: Exchange, *, pages: Path | None = _PAGES) -> FastAPI:
 
     ``pages`` is the folder of static pages, shown at ``/`` where it exists.
     """
-    app = FastAPI(
-        title="Assent",
-        version="1",
-        openapi_url="/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        generate_unique_id_function=lambda route: route.operation_id or route.name,
-        responses=_PROBLEM_RESPONSES,
-    )
+    app = _described()
     registry = CollectorRegistry()
     app.state.exchange = exchange
     app.state.registry = registry
     app.state.gauges = health.Gauges(registry)
     app.state.streams = events.Streams()
     problems.install(app)
-    for router in _ROUTERS:
-        app.include_router(router)
     if pages is not None and pages.is_dir():
         app.mount("/", _Pages(directory=pages, html=True), name="pages")
     settings = exchange.settings
@@ -102,6 +94,27 @@ def create_app(exchange: Exchange, *, pages: Path | None = _PAGES) -> FastAPI:
         tls=settings.base_url.startswith("https://"),
         metrics=Metrics(registry),
     )
+    return app
+
+
+def openapi() -> dict[str, Any]:
+    """The API as OpenAPI 3.1, the same as ``GET /v1/openapi.json``; opens nothing."""
+    return _described().openapi()
+
+
+def _described() -> FastAPI:
+    """The routes and how they are described, without anything behind them."""
+    app = FastAPI(
+        title="Assent",
+        version="1",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.operation_id or route.name,
+        responses=_PROBLEM_RESPONSES,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
     return app
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ import typer
 from exchange.errors import Malformed
 
 app = typer.Typer(
-    help="A hospital's own commands: keys, patients, publishing, asking, opening.",
+    help="A hospital's commands: keys, patients, publishing, asking.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -89,6 +89,45 @@ def join(
     told = fetch_deployment(exchange, ca=ca)
     pins = Identity.load(home).pin(exchange, told, fingerprint=fingerprint, ca=ca)
     typer.echo(f"joined {pins.url}; its key is 0x{pins.exchange.hex()}")
+
+
+@app.command()
+def admit(
+    newcomer: Annotated[
+        Path, typer.Argument(help="Its card.json, or an admission that others have signed.")
+    ],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The newcomer's address, told out of band.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the signed admission goes.")] = Path(
+        "admission.json"
+    ),
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Hand it in: enough members have signed.")
+    ] = False,
+    home: Home = _HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Sign that another hospital may take part; the last of two members hands it in."""
+    from exchange.hospital.admitting import endorse, hand_in
+    from exchange.hospital.client import ExchangeClient
+    from exchange.hospital.identity import Identity
+    from exchange.strict_json import parse
+
+    identity = Identity.load(home)
+    admission = endorse(identity, parse(newcomer.read_bytes()), fingerprint=fingerprint)
+    out.write_text(json.dumps(admission, indent=1) + "\n")
+    card, signed = admission["card"]["card"], len(admission["signatures"])
+    if submit:
+        with closing(ExchangeClient.of(identity)) as client:
+            found = hand_in(client, admission)
+        typer.echo(json.dumps(found) if as_json else f"{found['org']} is {found['status']}")
+        return
+    if as_json:
+        typer.echo(json.dumps({"org": card["org"], "signatures": signed, "admission": str(out)}))
+        return
+    typer.echo(f"signed for {card['name']} ({card['address']}): {signed} signatures in {out}")
+    typer.echo(f"next: another member runs `assent hospital admit {out} --submit`")
 
 
 @app.command()

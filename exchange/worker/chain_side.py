@@ -34,7 +34,7 @@ from exchange.keys.client import KeysClient
 from exchange.outbox import Promise
 from exchange.store import schema
 from exchange.store.database import Store
-from exchange.worker.recording import record
+from exchange.worker.recording import make_member, record
 from ledger.chain import ChainLedger
 from ledger.deploy import Deployment as OnChain
 from ledger.deploy import deploy
@@ -236,16 +236,26 @@ class ChainSide:
         if promise.verb != "admit":
             _log.error("a promise of an unknown kind", extra={"outbox": promise.id})
             return
+        newcomer = from_hex(promise.payload["participant"], 20)
         signatures = [from_hex(one, 64) for one in promise.payload["signatures"]]
         try:
-            self._ledger.admit(from_hex(promise.payload["participant"], 20), signatures)
+            self._ledger.admit(newcomer, signatures)
         except Reverted as reverted:
-            # A member admitted already: moot, not lost.
             _log.info("moot", extra={"outbox": promise.id, "reason": reverted.name})
-            self._store.transact(lambda conn: outbox.mark_kept(conn, [promise.id]))
-            return
+            if reverted.name == "AlreadyKnown":
+                # Anybody may hand an admission in; a member that left stays outside.
+                stays = newcomer in self._ledger.participants()
+                self._store.transact(lambda conn: self._settle(conn, promise, member=stays))
+                return
+            # Perhaps a signer's own admission is not back yet: it is tried again.
         now = self._clock.now_ms()
         self._store.transact(lambda conn: outbox.mark_sent(conn, [promise.id], at_ms=now))
+
+    @staticmethod
+    def _settle(conn: Connection, promise: Promise, *, member: bool) -> None:
+        outbox.mark_kept(conn, [promise.id])
+        if member:
+            make_member(conn, promise.payload["participant"])
 
     # Following -----------------------------------------------------------------------------
 

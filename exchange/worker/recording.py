@@ -106,10 +106,19 @@ def _record_anchor(conn: Connection, event: ChainEvent) -> None:
 
 
 def _record_participant(conn: Connection, event: ChainEvent) -> None:
-    """An admission is kept once the chain says so."""
-    if event.change != "admitted" or event.participant is None:
+    """A newcomer may log in once the chain says that it was admitted, until its key has left.
+
+    A key that was moved or replaced has left as well: the keys process knows the first one alone.
+    """
+    if event.participant is None:
         return
     wanted = "0x" + event.participant.hex()
+    if event.change != "admitted":
+        conn.execute(
+            sa.update(schema.orgs).where(schema.orgs.c.address == wanted).values(status="retired")
+        )
+        return
+    make_member(conn, wanted)
     rows = conn.execute(
         sa.select(schema.outbox.c.id, schema.outbox.c.payload).where(
             schema.outbox.c.verb == "admit", schema.outbox.c.status != "recorded"
@@ -121,6 +130,13 @@ def _record_participant(conn: Connection, event: ChainEvent) -> None:
         if isinstance(payload, dict) and payload.get("participant") == wanted:
             kept.append(row.id)
     outbox.mark_kept(conn, kept)
+
+
+def make_member(conn: Connection, address: str) -> None:
+    """Let a hospital that was joining take part; any other stays as it is."""
+    table = schema.orgs
+    joining = sa.and_(table.c.address == address, table.c.status == "joining")
+    conn.execute(sa.update(table).where(joining).values(status="member"))
 
 
 def _rows(conn: Connection, ids: Sequence[bytes]) -> dict[str, Any]:
