@@ -149,6 +149,13 @@ def history(state: StateFile = _DEFAULT, as_json: AsJson = False, ca: Ca = None)
 
 
 @app.command()
+def receipts(state: StateFile = _DEFAULT) -> None:
+    """Print the receipts you keep, for an auditor's `verify --receipt`; asks nobody, no secret in it."""
+    with _reported(as_json=False):
+        typer.echo(json.dumps(load_state(state).receipts, indent=1))
+
+
+@app.command()
 def status(state: StateFile = _DEFAULT, as_json: AsJson = False, ca: Ca = None) -> None:
     """Who you are here, what is held, and what you have decided."""
 

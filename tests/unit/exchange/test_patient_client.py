@@ -17,6 +17,7 @@ from exchange.patient.client import Patient
 from exchange.patient.keep import State, begin_state, load_state, save_state
 from exchange.patient.signing import consent_document, sign_consent
 from ledger.errors import MalformedValue, SignatureInvalid
+from ledger.forks import read_log
 from ledger.ids import ConsentId, OrgId, SubjectId
 from ledger.messages import Domain, Grant, Withdraw, from_hex, to_hex
 from ledger.signing import Key, verify
@@ -149,12 +150,18 @@ def test_a_patients_whole_way_on_the_command_line(served, url, tmp_path):
     assert "(being lifted)" in shown
     assert "North" in shown
     assert "Nobody has asked yet." in run("history", "--state", state).stdout
+    kept = run("receipts", "--state", state).stdout
+    assert {one["index"] for one in json.loads(kept)} >= {enrolled["leaf"], ended["leaf"]}
+    read = read_log([], [kept.encode()]).receipts
+    assert len(read) == len(json.loads(kept))
+    assert json.loads(state.read_text())["seed"] not in kept
 
 
 def test_mistakes_are_told_with_a_next_step(served, url, tmp_path):
     state = tmp_path / "state.json"
-    missing = run("status", "--state", state)
-    assert (missing.exit_code, "enrol first" in missing.stderr) == (2, True)
+    for verb in ("status", "receipts"):
+        missing = run(verb, "--state", state)
+        assert (missing.exit_code, "enrol first" in missing.stderr) == (2, True)
     wrong = run("enrol", "AAAA", "--exchange", url, "--state", state)
     assert (wrong.exit_code, "not a code" in wrong.stderr) == (2, True)
     unknown = run("enrol", "AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AA", "--exchange", url, "--state", state)
