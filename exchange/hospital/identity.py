@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ class Identity:
 
     home: Path
     name: str
-    signing: Key
-    receive: bytes
-    deidentification: bytes
-    auth: dict[str, Any]
+    signing: Key = field(repr=False)
+    receive: bytes = field(repr=False)
+    deidentification: bytes = field(repr=False)
+    auth: dict[str, Any] = field(repr=False)
 
     @property
     def org(self) -> OrgId:
