@@ -21,7 +21,7 @@ function Page({ first }) {
     return member.leave();
   };
   const opened = (holder) => {
-    member.leave();
+    member.forget();
     setMember(holder);
   };
   return member

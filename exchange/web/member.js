@@ -26,9 +26,14 @@ export class Visitor {
     sessionStorage.setItem(place(role), token);
   }
 
+  /** Forgets the token, which may still be handed in elsewhere. */
+  forget() {
+    sessionStorage.removeItem(place(this.role));
+  }
+
   /** Hands the token back and forgets it. */
   leave() {
-    sessionStorage.removeItem(place(this.role));
+    this.forget();
     return ended(this.token);
   }
 }

@@ -38,6 +38,9 @@ export const listed = (words) =>
   new Intl.ListFormat(language, { type: 'conjunction' }).format(words);
 
 export const date = (ms) => new Intl.DateTimeFormat(language, { dateStyle: 'long' }).format(ms);
+/** A day as consents count it: in UTC, wherever the reader is. */
+export const utcDay = (ms) =>
+  new Intl.DateTimeFormat(language, { dateStyle: 'long', timeZone: 'UTC' }).format(ms);
 export const time = (ms) =>
   new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(ms);
 export const clock = (ms) => new Intl.DateTimeFormat(language, { timeStyle: 'medium' }).format(ms);

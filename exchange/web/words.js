@@ -1,5 +1,5 @@
 /** Consents, requests and outcomes in plain language. */
-import { date, listed, t, word } from './text.js';
+import { listed, t, utcDay, word } from './text.js';
 
 export const PURPOSES = ['HRESCH', 'BIORCH', 'CLINTRCH', 'DSRCH', 'POARCH', 'TREAT', 'PUBHLTH', 'HOPERAT', 'HPAYMT'];
 export const CATEGORIES = ['notes', 'clinical', 'tables', 'images', 'genomics'];
@@ -22,7 +22,7 @@ export const actions = (given) =>
   given.length === 2 ? t('words.action.both') : t(`words.action.${given[0]}`);
 
 export const ending = (until) =>
-  until === null ? t('words.until.none') : t('words.until', { date: date(until * 1000 - 1) });
+  until === null ? t('words.until.none') : t('words.until', { date: utcDay(until * 1000 - 1) });
 
 /** One sentence that says what a consent document says. */
 export const sentence = (document, names) =>

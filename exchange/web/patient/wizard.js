@@ -3,7 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from '../vendor/preact.js'
 import { Icon } from '../icons.js';
 import { Notice, Trouble } from '../parts.js';
 import { consentDocument, prepare, untilDay } from '../sign.js';
-import { date, locale, t, word } from '../text.js';
+import { locale, t, word } from '../text.js';
 import { CATEGORIES, PURPOSES, sentence } from '../words.js';
 
 const DAY = 86_400;
@@ -180,6 +180,6 @@ function Review({ prepared, session, names, back, done }) {
 
 function spelled(name, value) {
   if (value === null) return t('review.never');
-  if (['from', 'until', 'signBy'].includes(name)) return `${value} (${date(value * 1000)})`;
+  if (['from', 'until', 'signBy'].includes(name)) return `${value} (${new Date(value * 1000).toISOString().replace('.000Z', 'Z')})`;
   return String(value);
 }
