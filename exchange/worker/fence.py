@@ -30,7 +30,10 @@ _HANDLED = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) -
 _OURS = ("anonymize", "compute", "exchange", "ledger")
 _SYSTEM = (
     "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/proc/self", "/proc/cpuinfo",
-    "/proc/meminfo", "/proc/stat", "/sys/devices/system", "/dev/urandom", "/dev/zero",
+    "/proc/meminfo", "/proc/stat", "/dev/urandom", "/dev/zero",
+    # What a GPU's driver asks about itself.
+    "/proc/devices", "/proc/driver/nvidia", "/proc/modules", "/sys/bus/pci", "/sys/devices",
+    "/sys/module",
 )  # fmt: skip
 #: Devices that are opened for writing: nowhere, and a GPU where there is one.
 _DEVICES = ("null", "nvidia*")
