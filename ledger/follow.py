@@ -121,13 +121,19 @@ class Follower:
         return Cursor(-1, b"", (genesis,))
 
     def _fork(self, cursor: Cursor) -> Cursor | None:
-        """Find the newest remembered block that the chain still has."""
-        remembered = list(cursor.history)
-        while remembered:
-            known = remembered.pop()
-            if self._ledger.head_at(known.number) == known:
-                return Cursor(known.number, known.hash, tuple(remembered))
-        return None
+        """Find the newest remembered block that the chain still has: all before it are known too."""
+        remembered = cursor.history
+        known, lost = 0, len(remembered)
+        while known < lost:
+            middle = (known + lost) // 2
+            if self._ledger.head_at(remembered[middle].number) == remembered[middle]:
+                known = middle + 1
+            else:
+                lost = middle
+        if known == 0:
+            return None
+        newest = remembered[known - 1]
+        return Cursor(newest.number, newest.hash, remembered[: known - 1])
 
     def _advance(self, cursor: Cursor | None, last: Head, events: list[ChainEvent]) -> Cursor:
         base = cursor if cursor is not None else self._genesis()

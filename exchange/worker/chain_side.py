@@ -51,7 +51,7 @@ _BATCH = 1000
 _LOOK_SECONDS = 0.1
 #: How often an unchanged head is noted, so that the gate knows that the node answers.
 _ANSWERED_SECONDS = 2.0
-_PATIENCE_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.5
 #: A promise handed in this long ago and not recorded is handed in again.
 _AGAIN_MS = 20_000
 _NEVER = "NotTheConsentKey"

@@ -115,7 +115,8 @@ class Node:
         while time.monotonic() < end:
             if self.missing(held) == 0:
                 return time.monotonic() - returned
-            time.sleep(0.05)
+            # Reading the whole chain is work for the node, which has other work to do now.
+            time.sleep(0.5)
         return None
 
     def _answers(self):
