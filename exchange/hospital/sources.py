@@ -91,8 +91,19 @@ def read_fhir(path: Path) -> Read:
 
 
 def read_patients(path: Path) -> dict[str, dict[str, Any]]:
-    """The Patient resources of a file, by Patient.id."""
-    return read_fhir(path).patients
+    """The Patient resources of a file, by Patient.id; other resources beside them are left alone.
+
+    Raises:
+        Malformed: a line that cannot be understood, or no Patient at all. What names a patient must
+            not get lost silently: the names would stay in the patient's notes.
+    """
+    found = read(path, "fhir")
+    for one in found.aside:
+        if one.reason != "no-patient":
+            raise Malformed(f"{one.position}: {one.reason}: use FHIR Patient resources, one a line")
+    if not found.patients:
+        raise Malformed(f"{path}: holds no FHIR Patient resource")
+    return found.patients
 
 
 def strict_json(text: str | bytes) -> Any:

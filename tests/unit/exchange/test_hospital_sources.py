@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -125,7 +126,23 @@ def test_lines_of_resources_are_read_around_a_broken_one(file):
         ("r.ndjson:7", "not-a-bundle"),
         ("r.ndjson:8", "not-json"),
     ]
-    assert read_patients(path) == {"p1": PATIENT}
+
+
+def test_a_patients_file_is_whole_or_refused(file):
+    """Whose names are not understood would stay named in the notes."""
+    good = "\n".join(map(json.dumps, (PATIENT, CONDITION, {"resourceType": "Organization"})))
+    assert read_patients(file("p.ndjson", good)) == {"p1": PATIENT}
+    broken = [
+        good + "\n{broken",
+        good + '\n{"record":"r1","names":["Ada Byron"]}',
+        json.dumps(CONDITION),
+        "",
+    ]
+    for text in broken:
+        with pytest.raises(Malformed):
+            read_patients(file("q.ndjson", text))
+    with pytest.raises(Malformed, match="cannot be read"):
+        read_patients(Path("nowhere.ndjson"))
 
 
 def test_notes_are_read_around_broken_lines(file, monkeypatch):
