@@ -12,10 +12,11 @@ from hashlib import sha256
 import pytest
 import sqlalchemy as sa
 
+from compute.models import ModelCard
 from exchange.errors import BlobMissing, JobFailed, KeysUnavailable, NotFound, VersionNotReady
 from exchange.keys.client import KeysClient
 from exchange.store import schema
-from exchange.vault import result_path
+from exchange.vault import model_path, result_path
 from exchange.worker import running, sandbox
 from exchange.worker.sandbox import Limits
 from exchange.worker.turns import Turns
@@ -330,6 +331,31 @@ def test_statistics_are_of_the_covered_and_of_eleven_at_least(house):
     small = house.submit(job="statistics", parameters=parameters)
     assert house.runner.run(small) == "failed"
     assert house.status(small)["detail"] == "cohort-too-small"
+
+
+WEIGHTS = json.dumps({"layers": [{"weight": [[0.1, -0.01]], "bias": [-5]}]}).encode()
+CARD = ModelCard(
+    "Risk", "1", "logistic-regression", ("age", "pressure"), ("risk",), sha256(WEIGHTS).digest()
+)
+
+
+def test_a_model_in_the_clear_is_run_on_the_covered_by_a_confined_child(house):
+    model = house.register(WEIGHTS, CARD.to_value())
+    patients, _ = house.consenting(12)
+    columns = [a_column("age"), a_column("pressure")]
+    cells = [{"age": str(40 + 2 * number), "pressure": "100"} for number in range(12)]
+    house.publish_rows(list(zip(patients, cells, strict=True)), columns)
+    house.withdraw(patients[0])
+    job = house.submit(job="plain-inference", model=model.hex, parameters={})
+    assert house.runner.run(job) == "done", house.status(job)
+    assert (house.status(job)["used"], house.status(job)["withheld"]) == (11, None)
+    assert patients[0].subject.hex not in json.dumps(house.answer(job))
+    path = model_path(model)
+    house.vault.delete(path)
+    house.vault.put_bytes(path, WEIGHTS.replace(b"-5", b"-4"))
+    job = house.submit(job="plain-inference", model=model.hex, parameters={})
+    assert house.runner.run(job) == "failed"
+    assert house.status(job)["detail"] == "model-digest-mismatch"
 
 
 def test_an_unknown_job_is_nobodys(house):
