@@ -111,6 +111,11 @@ def _reach(compose: dict[str, Any], name: str, service: dict[str, Any]) -> Itera
 
 
 def _holdings(compose: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
+    for config in service.get("configs", []):
+        told = compose["configs"].get(config["source"], {})
+        if not (ROOT / told.get("file", "missing")).is_file():
+            # Engines copy an inline one into the container, and cannot where the root is read-only.
+            yield f"is given {config['source']}, which is no file"
     for path, source in mounts(service).items():
         if not source.startswith("./") and source not in compose["volumes"]:
             yield f"mounts {source} at {path}, which is not declared"
@@ -220,7 +225,9 @@ class Native:
         """The file's own SQL, run as the image runs it, and passwords that are asked for."""
         done = subprocess.run(
             [psql(), "-X", "-q", "-v", "ON_ERROR_STOP=1", self.postgres],
-            input=self.mapped(self.compose["configs"]["database-roles"]["content"]),
+            input=self.mapped(
+                (ROOT / self.compose["configs"]["database-roles"]["file"]).read_text()
+            ),
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,

@@ -288,6 +288,10 @@ def test_the_file_keeps_its_promises() -> None:
         (lambda services: services["deploy"].pop("networks"), "deploy is on the default network"),
         (lambda services: services["api"]["volumes"].append("root:/x"), "api mounts the root key"),
         (lambda services: services["api"]["volumes"].append("lost:/x"), "not declared"),
+        (
+            lambda services: services["db"]["configs"].append({"source": "inline"}),
+            "db is given inline, which is no file",
+        ),
         (lambda services: services["api"].update(secrets=[]), "not given the secret"),
         (
             lambda services: services["api"]["environment"].update(A="postgresql://a:b@db/c"),
