@@ -172,7 +172,8 @@ def _links(world: World, cast: dict[str, Any]) -> list[str]:
         f"  patient   {world.url}/patient.html#seed={cast['seed']}&subject={cast['subject']}",
         f"  hospital  {world.url}/hospital.html#token={tokens['hospital']}",
         f"  auditor   {world.url}/auditor.html#token={tokens['auditor']}",
-        f"  commands  assent hospital find --home {world.hospitals[1].home}",
+        f"  signing   open {world.hospitals[1].home / 'identity.json'} on the hospital's page",
+        f"  commands  .venv/bin/assent hospital find --home {world.hospitals[1].home}",
         "Ctrl-C stops everything",
     ]
 
