@@ -32,7 +32,12 @@ app = typer.Typer(
 _DEFAULT = Path.home() / ".assent-patient.json"
 
 StateFile = Annotated[
-    Path, typer.Option("--state", help="Where the seed and kept signatures lie (mode 0600).")
+    Path,
+    typer.Option(
+        "--state",
+        help="Where the seed and kept signatures lie (mode 0600).",
+        show_default="~/.assent-patient.json",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Purposes = Annotated[
