@@ -57,6 +57,14 @@ class Checks:
         except LedgerError:
             raise KeysRefused(("request-signature",)) from None
 
+    def require_own_key(self, org: OrgId, receive_key: bytes) -> None:
+        """Demand the receive key of the pinned card: who stole a signing key alone reads nothing.
+
+        Reason: ``receive-key``.
+        """
+        if receive_key != self._pins.receive_key(org):
+            raise KeysRefused(("receive-key",))
+
     def rule(
         self, conn: Connection, access: Access, subjects: Sequence[SubjectId]
     ) -> tuple[dict[SubjectId, Permit], dict[SubjectId, tuple[str, ...]]]:

@@ -6,7 +6,7 @@ publisher's signature over the manifest; for each subject a leaf with a permit, 
 *now*, and the evidence that carries it. Source: decisions D4 to D6, ``threats.md`` §1.2.
 
 Reasons beside those of ``evidence``: ``no-record``, ``no-such-leaf``, ``leaf-differs``,
-``requester-unknown``, ``request-signature``, ``request-stale``, ``request-replayed``,
+``requester-unknown``, ``request-signature``, ``receive-key``, ``request-stale``, ``request-replayed``,
 ``publisher-unknown``, ``manifest-signature``, ``manifest-differs``, ``not-published``, ``not-open``,
 ``closed``, ``not-permitted``, ``not-in-dataset``, ``shredded``, ``digest-differs``, ``key-list``,
 ``malformed``, and the gate's own.
@@ -242,6 +242,7 @@ class Openings:
         self._checks.require_signed(
             request.requester, REQUEST_KIND, request.document, body.get("requestSignature")
         )
+        self._checks.require_own_key(request.requester, request.receive_key)
         if abs(record.leaf.at_ms // 1000 - request.at) > REQUEST_WINDOW_SECONDS:
             raise KeysRefused(("request-stale",))
         manifest = self._checks.manifest(conn, request.dataset, request.version)

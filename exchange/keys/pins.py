@@ -48,6 +48,7 @@ class Pins:
     def __init__(self, own: KeysDatabase) -> None:
         self._own = own
         self._addresses: dict[OrgId, bytes] = {}
+        self._receive_keys: dict[OrgId, bytes] = {}
 
     def pin_founders(self, deployment: Deployment, own_address: bytes) -> None:
         """Pin everything at the first start; afterwards refuse any difference.
@@ -116,14 +117,21 @@ class Pins:
         """The pinned signing address, 20 bytes, or None for a stranger."""
         return self._addresses.get(org)
 
+    def receive_key(self, org: OrgId) -> bytes | None:
+        """The key on the pinned card that releases are sealed to (X25519, 32 bytes), or None."""
+        return self._receive_keys.get(org)
+
     def count(self) -> int:
         """How many hospitals are pinned."""
         return len(self._addresses)
 
     def _load(self) -> None:
         with self._own.reading() as conn:
-            rows = conn.execute(sa.select(database.pins.c.org, database.pins.c.address)).all()
-        self._addresses = {OrgId.parse(org): from_hex(address, 20) for org, address in rows}
+            rows = conn.execute(sa.select(database.pins)).all()
+        self._addresses = {OrgId.parse(row.org): from_hex(row.address, 20) for row in rows}
+        self._receive_keys = {
+            OrgId.parse(row.org): from_hex(json.loads(row.card)["receiveKey"], 32) for row in rows
+        }
 
 
 def _checked(signed: Any) -> dict[str, Any]:

@@ -409,6 +409,13 @@ def test_nothing_opens_without_open_release_or_for_strangers(house):
         assert house.ask_keys("open_parts", release=release.hex, subjects=wrong) == ("malformed",)
 
 
+def test_a_release_is_sealed_to_the_key_on_the_requesters_card_and_to_no_other(house):
+    house.prepared()
+    stolen = sealing.new_receive_key()[1]
+    assert house.open(house.ask(receiveKey=to_hex(stolen))) == ("receive-key",)
+    assert "releaseKey" in house.open(house.ask())
+
+
 def test_a_request_with_a_bad_signature_is_refused(house):
     house.prepared()
     document = house.request()
