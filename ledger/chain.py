@@ -126,21 +126,15 @@ class ChainLedger:
 
     def grant(self, items: Sequence[GrantItem]) -> Submission:
         """See ConsentLedger; up to 200 items a transaction, returns when they are mined."""
-        return self._submit_items(_GRANT_BATCH, items)
+        return self.submit(items, ())
 
     def withdraw(self, items: Sequence[WithdrawItem]) -> Submission:
         """See ConsentLedger; up to 200 items a transaction, returns when they are mined."""
-        return self._submit_items(_WITHDRAW_BATCH, items)
+        return self.submit((), items)
 
-    def _submit_items(
-        self, verb: bytes, items: Sequence[GrantItem] | Sequence[WithdrawItem]
-    ) -> Submission:
-        transactions = []
-        for start in range(0, len(items), MAX_ITEMS_PER_TRANSACTION):
-            part = items[start : start + MAX_ITEMS_PER_TRANSACTION]
-            gas = 60_000 + 36_000 * len(part)
-            data = verb + pack_items(part)
-            transactions.append(Transaction(self._at["ConsentLedger"], data, gas))
+    def submit(self, grants: Sequence[GrantItem], ends: Sequence[WithdrawItem]) -> Submission:
+        """Grants and withdrawals of different subjects, which may share a block."""
+        transactions = [*self._batches(_GRANT_BATCH, grants), *self._batches(_WITHDRAW_BATCH, ends)]
         receipts = self._writer().send(transactions)
         rejected = [
             rejection
@@ -148,6 +142,14 @@ class ChainLedger:
             for rejection in decode_rejections(receipt, self._at_hex["ConsentLedger"])
         ]
         return _submission(receipts, rejected)
+
+    def _batches(
+        self, verb: bytes, items: Sequence[GrantItem] | Sequence[WithdrawItem]
+    ) -> Iterator[Transaction]:
+        for start in range(0, len(items), MAX_ITEMS_PER_TRANSACTION):
+            part = items[start : start + MAX_ITEMS_PER_TRANSACTION]
+            data = verb + pack_items(part)
+            yield Transaction(self._at["ConsentLedger"], data, 60_000 + 36_000 * len(part))
 
     def anchor(
         self, size: int, root: bytes, log_signature: bytes, cosignatures: Sequence[bytes] = ()

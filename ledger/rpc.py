@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ from ledger.errors import ChainError, ChainUnreachable, NotMined, Reverted, Wron
 from ledger.rawtx import sign_transaction, transaction_hash
 from ledger.signing import Key
 
-MAX_TRANSACTIONS_IN_FLIGHT = 10
-"""Ten batches of 200 grants fit into one block of 120 M gas."""
+MAX_GAS_IN_FLIGHT = 75_000_000
+"""Ten batches of 200 grants, or hundreds of checkpoints, fit into one block of 120 M gas."""
 
 
 class RpcRefused(ChainError):
@@ -178,8 +178,8 @@ class Relayer:
         """
         receipts: list[dict[str, Any]] = []
         with self._lock:
-            for start in range(0, len(transactions), MAX_TRANSACTIONS_IN_FLIGHT):
-                receipts += self._send(transactions[start : start + MAX_TRANSACTIONS_IN_FLIGHT])
+            for some in _in_flight(transactions):
+                receipts += self._send(some)
         return receipts
 
     def send_accepted(self, transactions: Sequence[Transaction]) -> dict[int, Reverted]:
@@ -257,6 +257,18 @@ class Relayer:
                 raise NotMined(f"{missing} of {len(hashes)} transactions are in no block yet")
             time.sleep(pause)
             pause = min(pause * 1.5, 0.25)
+
+
+def _in_flight(transactions: Sequence[Transaction]) -> Iterator[list[Transaction]]:
+    """In order, as many at a time as one block certainly holds; at least one."""
+    some: list[Transaction] = []
+    for transaction in transactions:
+        if some and sum(one.gas for one in some) + transaction.gas > MAX_GAS_IN_FLIGHT:
+            yield some
+            some = []
+        some.append(transaction)
+    if some:
+        yield some
 
 
 def _may_have_arrived(refusal: ChainError) -> bool:

@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -163,11 +163,12 @@ class ChainSide:
         grants = [one for one in promises if one.verb == "grant"]
         withdrawals = [one for one in promises if one.verb == "withdraw"]
         anchors = [one for one in promises if one.verb == "anchor"]
-        if grants:
-            self._batch(grants, self._ledger.grant([_item(one, GrantItem) for one in grants]))
-        if withdrawals:
-            items = [_item(one, WithdrawItem) for one in withdrawals]
-            self._batch(withdrawals, self._ledger.withdraw(items))
+        if grants or withdrawals:
+            submission = self._ledger.submit(
+                [_item(one, GrantItem) for one in grants],
+                [_item(one, WithdrawItem) for one in withdrawals],
+            )
+            self._batch([*grants, *withdrawals], submission)
         for promise in promises:
             if promise.verb not in ("grant", "withdraw", "anchor"):
                 self._single(promise)
@@ -179,16 +180,17 @@ class ChainSide:
         by_id = {one.consent.raw: one for one in promises if one.consent is not None}
         never = [by_id[one.id] for one in submission.rejected if one.reason == _NEVER]
         held = [
-            by_id[one.id].consent for one in submission.rejected
+            by_id[one.id] for one in submission.rejected
             if one.reason != _NEVER and one.id in by_id
         ]  # fmt: skip
         now = self._clock.now_ms()
-        verb = promises[0].verb
 
         def work(conn: Connection) -> None:
             outbox.mark_sent(conn, [one.id for one in promises], at_ms=now)
-            settled = [one for one in held if one is not None and self._seen(conn, one, verb)]
-            outbox.mark_recorded(conn, settled, verb="grant" if verb == "grant" else "withdraw")
+            for one in held:
+                verb: Literal["grant", "withdraw"] = "grant" if one.verb == "grant" else "withdraw"
+                if one.consent is not None and self._seen(conn, one.consent, verb):
+                    outbox.mark_recorded(conn, [one.consent], verb=verb)
             outbox.mark_kept(conn, [one.id for one in never])
 
         self._store.transact(work)

@@ -75,7 +75,7 @@ def main():
     seed = secrets.randbelow(1 << 31) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    options = {"patients": 60, "pause": 0.5} if given.full else {}
+    options = {"patients": 60, "pause": 0.8, "gap": (0.2, 1.5)} if given.full else {}
 
     def say(line):
         print(line, flush=True)
