@@ -33,6 +33,7 @@ from exchange.documents import CARD_DOMAIN, CARD_KIND
 from exchange.keys.process import KeysProcess
 from exchange.keys.server import KeysServer
 from exchange.patient.client import Patient
+from exchange.sealing import new_receive_key
 from exchange.settings import load_settings
 from exchange.store import schema
 from exchange.wiring import build
@@ -64,6 +65,7 @@ class Hospital:
 
     def __post_init__(self) -> None:
         self.jwk = new_jwk(self.org.hex)
+        self.receive, self.receive_public = new_receive_key()
 
     @property
     def org(self) -> OrgId:
@@ -79,7 +81,7 @@ class Hospital:
             "org": self.org.hex,
             "name": self.name,
             "address": to_hex(self.key.address),
-            "receiveKey": "0x" + "11" * 32,
+            "receiveKey": to_hex(self.receive_public),
             "authJwk": public(self.jwk),
             "made": 1,
         }

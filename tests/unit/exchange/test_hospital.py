@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from exchange import sealing
 from exchange.errors import Conflict, Malformed, NotFound
 from exchange.hospital.asking import run_query
 from exchange.hospital.client import ExchangeClient, Problem
@@ -50,11 +49,10 @@ def url(served):
 def settle(served, hospital, home, url):
     """The folder of a hospital that founded this exchange and has joined it."""
     home.mkdir(mode=0o700)
-    private, _ = sealing.new_receive_key()
     secrets = {
         "name": hospital.name,
         "signing": hospital.key.to_bytes().hex(),
-        "receive": private.hex(),
+        "receive": hospital.receive.hex(),
         "deidentification": os.urandom(32).hex(),
         "auth": hospital.jwk,
     }
