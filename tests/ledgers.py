@@ -148,7 +148,7 @@ class OpenAnvil:
                 "120000000",
                 "--disable-min-priority-fee",
                 "--no-cors",
-            ],  # fmt: skip
+            ],
             stdout=subprocess.DEVNULL,
         )
         self.rpc = Rpc(self.url)
