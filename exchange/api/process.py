@@ -18,6 +18,7 @@ from exchange.wiring import build
 
 _GRACE_SECONDS = 5
 _BACKLOG = 2048
+_UNSENT_BYTES = 256 << 10
 
 
 def main(settings: Settings) -> int:
@@ -59,6 +60,9 @@ def listen(api: ApiSettings) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # No withdrawal calls back what waits in the kernel; connections inherit the bound.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind((api.host, api.port))
         listener.listen(_BACKLOG)
     except OSError as error:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx2
 
+from exchange.api.process import listen
+from exchange.settings import ApiSettings
 from tests.served import Served
 
 START = (
@@ -50,3 +52,26 @@ def test_it_serves_until_a_signal_and_then_ends_in_order(tmp_path):
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def unsent(door: socket.socket) -> int:
+    """Bytes that a connection takes although nobody reads at its other end."""
+    with door, socket.create_connection(door.getsockname()) as client:
+        served, _ = door.accept()
+        with served:
+            served.setblocking(False)
+            taken = 0
+            try:
+                while taken < 64 << 20:
+                    taken += served.send(bytes(16 << 10))
+            except BlockingIOError:
+                return taken
+            finally:
+                client.close()
+    return taken
+
+
+def test_little_waits_in_the_kernel_where_no_withdrawal_reaches_it():
+    usual = socket.create_server(("127.0.0.1", 0))
+    bounded, free = unsent(listen(ApiSettings(port=0))), unsent(usual)
+    assert bounded < free
