@@ -96,6 +96,7 @@ class Bench:
         self.folder = folder
         self.draw = random.Random(seed)
         self.counted = Counted()
+        self.crowd = None
         self.world = build(folder / "world", ["A", "B"], progress=lambda _line: None)
 
     def prepare(self):
@@ -131,6 +132,8 @@ class Bench:
         return Bed(wish, done["dataset"], found["version"], ROWS * CELL_BYTES, wish.consents[-1])
 
     def close(self):
+        if self.crowd is not None:
+            self.crowd.close()
         self.world.stop()
 
     # Trials --------------------------------------------------------------------------------

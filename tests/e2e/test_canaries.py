@@ -35,6 +35,7 @@ def played(tmp_path_factory: pytest.TempPathFactory, anvil_path: Path) -> Iterat
         scenario.fill()
         yield scenario
     finally:
+        scenario.crowd.close()
         world.stop()
 
 

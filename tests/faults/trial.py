@@ -91,12 +91,15 @@ def _enrol(world, people):
     hospital = world.hospitals[0]
     wishes = [Wish(entry, "purpose") for entry in hospital.enrol([one.record for one in people])]
     crowd = Crowd(world.url)
-    crowd.enrol_and_sign(
-        [Wish(one.entry, "none", one.seed) for one in wishes],
-        partner=hospital.org,
-        expire_seconds=0,
-        done=lambda _count: None,
-    )
+    try:
+        crowd.enrol_and_sign(
+            [Wish(one.entry, "none", one.seed) for one in wishes],
+            partner=hospital.org,
+            expire_seconds=0,
+            done=lambda _count: None,
+        )
+    finally:
+        crowd.close()
     return wishes
 
 
