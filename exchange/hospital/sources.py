@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from exchange.errors import Malformed
+from ledger.commitment import require_shallow
+from ledger.errors import MalformedValue
 
 #: One line longer than this is set aside unread (bytes).
 MAX_LINE = 64 * 1024 * 1024
-_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,11 @@ def strict_json(text: str | bytes) -> Any:
     Raises:
         ValueError: any of those, or not JSON at all.
     """
-    value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-    _shallow(value, _DEPTH)
-    return value
+    try:
+        require_shallow(text if isinstance(text, bytes) else text.encode())
+    except MalformedValue as error:
+        raise ValueError(str(error)) from None
+    return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
 
 
 def _notes(path: Path) -> Read:
@@ -259,14 +262,3 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _shallow(value: Any, left: int) -> None:
-    if left < 0:
-        raise ValueError("nested too deeply")
-    if isinstance(value, dict):
-        for item in value.values():
-            _shallow(item, left - 1)
-    elif isinstance(value, list):
-        for item in value:
-            _shallow(item, left - 1)

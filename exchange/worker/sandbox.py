@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from exchange.errors import JobCancelled, JobFailed, SandboxLost
 from exchange.worker import frames
+from ledger.commitment import require_shallow
 from ledger.errors import MalformedValue
 from ledger.messages import from_hex
 
@@ -218,21 +219,24 @@ def _failed(frame: tuple[bytes, bytes]) -> JobFailed | SandboxLost:
 # A child that read what a stranger wrote is no longer trusted with the form of what it says.
 
 
-def _told(payload: bytes) -> dict[str, Any]:
+def _read(payload: bytes) -> Any:
+    """JSON, or None for what is none; libraries raise the decoder's own limit, so depth is counted."""
     try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError):
-        value = None
+        require_shallow(payload)
+        return json.loads(payload)
+    except (MalformedValue, ValueError, RecursionError):
+        return None
+
+
+def _told(payload: bytes) -> dict[str, Any]:
+    value = _read(payload)
     if not isinstance(value, dict):
         raise SandboxLost("the child said something unexpected")
     return value
 
 
 def _names(payload: bytes) -> list[str]:
-    try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError):
-        value = None
+    value = _read(payload)
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise SandboxLost("the child asked for something unexpected")
     return value

@@ -178,7 +178,9 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(file, tmp_path):
         read(file("t.txt", ""), "images")
 
 
-@pytest.mark.parametrize("text", ['{"a":1,"a":2}', "NaN", "[Infinity]", "{", "[" * 70 + "]" * 70])
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":2}', "NaN", "[Infinity]", "{", "[" * 70 + "]" * 70, "[" * 200_000]
+)
 def test_json_is_strict(text):
     with pytest.raises(ValueError):  # noqa: PT011 - JSON's own errors are ValueErrors too
         strict_json(text)
