@@ -224,11 +224,15 @@ def leaves(tree: type[BaseException]) -> set[type[BaseException]]:
 
 
 def unmapped(trees: Iterable[type[BaseException]], mapped: Iterable[str]) -> list[str]:
-    """Leaf errors without a row of their own in the table of problems (keys `package.Error`)."""
+    """Leaf errors without a row of their own in the table of problems (keys `package.Error`).
+
+    Those of the packages' own `errors` modules: others, of a client or a command, never reach the api.
+    """
     found = {
         f"{error.__module__.split('.', maxsplit=1)[0]}.{error.__name__}"
         for tree in trees
         for error in leaves(tree)
+        if error.__module__.endswith(".errors")
     }
     return [f"{name} is mapped to no problem" for name in sorted(found - set(mapped))]
 

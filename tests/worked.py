@@ -10,6 +10,7 @@ import json
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,19 @@ def lines(records: Sequence[Any]) -> bytes:
 
 
 def children() -> list[int]:
-    """The process ids of this process's children."""
+    """The process ids of the jobs' children of this process; other tests may have others."""
     found: list[int] = []
     for thread in Path("/proc/self/task").iterdir():
-        found += [int(one) for one in (thread / "children").read_text().split()]
-    return found
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found += [int(one) for one in (thread / "children").read_text().split()]
+    return [one for one in found if _is_job(one)]
+
+
+def _is_job(process: int) -> bool:
+    try:
+        return b"exchange.worker.child" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Before:

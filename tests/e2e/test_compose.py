@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,13 +67,15 @@ def server(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def native(server: str, tmp_path: Path, anvil_path: Path) -> Iterator[Native]:
-    (tmp_path / "machine").mkdir()
-    made = Native(load(), tmp_path / "machine", server)
+def native(server: str, anvil_path: Path) -> Iterator[Native]:
+    # A socket's path holds 107 characters; pytest's folders alone may take them all.
+    machine = Path(tempfile.mkdtemp(prefix="m-"))
+    made = Native(load(), machine, server)
     try:
         yield made
     finally:
         made.stop()
+        shutil.rmtree(machine)
 
 
 class Hospital:

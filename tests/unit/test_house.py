@@ -352,11 +352,15 @@ def test_an_unmapped_error_is_seen():
 
     class Branch(Tree): ...
 
-    class Leaf(Branch): ...
+    class Leaf(Branch):
+        __module__ = "room.errors"
 
-    class Other(Tree): ...
+    class Other(Tree):
+        __module__ = "room.errors"
 
-    assert house.leaves(Tree) == {Leaf, Other}
+    class Elsewhere(Tree): ...
+
+    assert house.leaves(Tree) == {Leaf, Other, Elsewhere}
     names = [f"{error.__module__.split('.')[0]}.{error.__name__}" for error in (Leaf, Other)]
     assert house.unmapped([Tree], names) == []
     assert house.unmapped([Tree], names[1:]) == [f"{names[0]} is mapped to no problem"]
