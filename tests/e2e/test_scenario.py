@@ -19,6 +19,7 @@ from exchange.demo.world import build
 from exchange.store import schema
 from exchange.store.database import Store
 from ledger.leaf import Kind
+from tests.canaries import born, find
 from tests.invariants import check_house
 
 PATIENTS = 64
@@ -71,6 +72,18 @@ def played(tmp_path_factory: pytest.TempPathFactory, anvil_path: Path) -> Iterat
 
 def test_every_invariant_holds_after_the_whole_scenario(played):
     assert played.breaches == []
+
+
+def test_no_planted_identifier_got_out_of_its_hospital(played):
+    """Not in the released records either; `test_canaries` shows that a planted one is found."""
+    scenario = played.scenario
+    people = {
+        wish.subject.hex: person
+        for wishes, group in zip(scenario.wishes, scenario.people, strict=True)
+        for wish, person in zip(wishes, group, strict=True)
+    }
+    assert find(scenario.world, scenario.people) == []
+    assert born(scenario.world.folder / "received", people) == []
 
 
 def test_exactly_the_consenting_patients_were_released_and_the_rest_counted_by_reason(played):
