@@ -22,7 +22,7 @@ from exchange.demo.stage import Say
 from exchange.demo.world import World, build
 from exchange.deployment import Deployment
 from exchange.errors import Conflict, SettingsError
-from exchange.settings import Settings
+from exchange.settings import Settings, environment_of
 from exchange.up.command import serve
 
 _TORCH_SECONDS = 600.0
@@ -103,11 +103,12 @@ def up_demo(settings: Settings) -> int:
     if folder.exists() and not before.exists():
         # A first filling that broke off half-way: nothing in it is anybody's.
         shutil.rmtree(folder)
-    environ = {
-        "ASSENT_DATA_DIR": str(settings.data_dir),
-        "ASSENT_API__PORT": str(settings.api.port),
-        "ASSENT_LEDGER__PORT": str(settings.ledger.port),
-    }
+    environ = environment_of(settings)
+    # What nobody chose is as the demonstration likes it: links that last, anchors at once.
+    if "token_seconds" not in settings.model_fields_set:
+        del environ["ASSENT_TOKEN_SECONDS"]
+    if "anchor_seconds" not in settings.ledger.model_fields_set:
+        del environ["ASSENT_LEDGER__ANCHOR_SECONDS"]
     world = build(folder, list(_NAMES), progress=_step, environ=environ)
 
     def told(_deployment: Deployment) -> Sequence[str]:
