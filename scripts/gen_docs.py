@@ -88,8 +88,8 @@ def errors() -> str:
 
 
 def openapi() -> str:
-    """The API as OpenAPI 3.1, as `exchange.api.app.openapi()` gives it."""
-    made = importlib.import_module("exchange.api.app").openapi()
+    """The API as OpenAPI 3.1, as `exchange.app.openapi()` gives it."""
+    made = importlib.import_module("exchange.app").openapi()
     return json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -119,7 +119,7 @@ def cli() -> str:
 DOCUMENTS: dict[str, tuple[str, Callable[[], str]]] = {
     "docs/settings.md": ("exchange/settings.py", settings),
     "docs/errors.md": ("exchange/api/problems.py", errors),
-    "docs/openapi.json": ("exchange/api/app.py", openapi),
+    "docs/openapi.json": ("exchange/app.py", openapi),
     "docs/cli.md": ("exchange/__main__.py", cli),
 }
 

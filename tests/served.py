@@ -27,8 +27,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from exchange import log
-from exchange.api.app import create_app
 from exchange.api.process import server_config
+from exchange.app import create_app
 from exchange.documents import CARD_DOMAIN, CARD_KIND
 from exchange.keys.process import KeysProcess
 from exchange.keys.server import KeysServer

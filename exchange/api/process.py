@@ -11,7 +11,7 @@ import sys
 import uvicorn
 
 from exchange import logs
-from exchange.api.app import create_app
+from exchange.app import create_app
 from exchange.errors import SettingsError
 from exchange.settings import ApiSettings, Settings
 from exchange.wiring import build

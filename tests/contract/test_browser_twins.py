@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exchange.api.app import create_app
+from exchange.app import create_app
 from exchange.sealing import result_info, seal_to
 from ledger.ids import JobId
 from tests.architecture import ROOT

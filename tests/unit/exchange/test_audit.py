@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 
 from exchange import log
 from exchange.actor import Actor, Role
-from exchange.api.app import create_app
 from exchange.api.auth import anybody
+from exchange.app import create_app
 from exchange.audit import MEDIA_TYPE, MOST_LEAVES
 from exchange.auditing.accesses import find
 from exchange.auditing.assembly import assemble

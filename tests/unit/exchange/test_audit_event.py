@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from exchange.actor import Actor, Role
-from exchange.api.app import create_app
 from exchange.api.auth import anybody
+from exchange.app import create_app
 from exchange.errors import Conflict, NotFound, VersionNotReady
 from exchange.wiring import build
 from exchange.worker.execution import Runner

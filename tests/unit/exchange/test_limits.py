@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from exchange.api.app import create_app
 from exchange.api.door import CONTENT_SECURITY_POLICY
 from exchange.api.events import Streams
+from exchange.app import create_app
 from exchange.errors import RateLimited, SettingsError
 from exchange.settings import load_settings
 from tests.served import BASE, Served

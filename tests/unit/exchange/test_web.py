@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from exchange.api.app import create_app
+from exchange.app import create_app
 from tests.architecture import ROOT
 from tests.served import BASE, Served
 

@@ -33,7 +33,7 @@ from exchange.api import (
 from exchange.api.door import Door, Metrics
 from exchange.wiring import Exchange
 
-_PAGES: Final = Path(__file__).parent.parent / "web"
+_PAGES: Final = Path(__file__).parent / "web"
 #: A machine's own list of types must not decide whether a browser runs a module (``nosniff``).
 _KINDS: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
