@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from exchange.demo.people import counts, deal
 from exchange.demo.real import CLEVELAND, FEATURES, HUNGARIAN, Cast, rows_of
 from exchange.demo.scenario import Scenario
-from exchange.demo.stage import Differs, Say
+from exchange.demo.stage import Differs, Say, listed
 from exchange.demo.world import World
 from exchange.errors import SettingsError
 from exchange.hospital.publishing import publish_file
@@ -90,9 +91,10 @@ class RealScenario(Scenario):
                 raise Differs(f"{title} was {done['status']}: {done['quality']['refused']}")
             key = {(0, "fhir"): "fhir", (2, "table"): "table"}.get((index, name), f"{index}-{name}")
             self.datasets[key] = done["dataset"]
+            aside = Counter(str(one["reason"]) for one in done["setAside"])
             self.say(
                 f"  {title}: {done['records']} records of {done['subjects']} subjects, "
-                f"{len(done['setAside'])} set aside, in {time.monotonic() - began:.0f} s"
+                f"set aside {listed(aside) or 'none'}, in {time.monotonic() - began:.0f} s"
             )
 
     def values(self) -> dict[str, tuple[float, ...]]:
