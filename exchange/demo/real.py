@@ -30,11 +30,15 @@ A, B, CLEVELAND, HUNGARIAN, SWITZERLAND = range(5)
 
 @dataclass
 class Cast:
-    """Hospitals' names, files and record numbers, by hospital; rows of the heart files by record."""
+    """Hospitals' names, files and record numbers, by hospital; rows of the heart files by record.
+
+    ``structured`` are A's record numbers in the bundles that the main release is of.
+    """
 
     names: list[str]
     files: list[dict[str, Path]] = field(default_factory=list)
     records: list[list[str]] = field(default_factory=list)
+    structured: set[str] = field(default_factory=set)
     rows: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     labels: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -87,6 +91,7 @@ def _synthea(source: Path, folder: Path, cast: Cast) -> None:
         path.write_text("".join(line for _, line in mine), encoding="utf-8")
         cast.files[hospital]["fhir"] = path
         cast.records[hospital] += [patient for patient, _ in mine]
+    cast.structured = set(cast.records[A])
 
 
 def _bulk(source: Path, folder: Path, cast: Cast) -> None:

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 
 from exchange.demo.people import counts, deal
-from exchange.demo.real import CLEVELAND, FEATURES, HUNGARIAN, Cast, rows_of
+from exchange.demo.real import (
+    CLEVELAND,
+    FEATURES,
+    HUNGARIAN,
+    A,
+    Cast,
+    rows_of,
+)
 from exchange.demo.scenario import Scenario
 from exchange.demo.stage import Differs, Say, listed
-from exchange.demo.world import World
+from exchange.demo.world import Hospital, World
 from exchange.errors import SettingsError
 from exchange.hospital.publishing import publish_file
 
@@ -96,6 +103,17 @@ class RealScenario(Scenario):
                 f"  {title}: {done['records']} records of {done['subjects']} subjects, "
                 f"set aside {listed(aside) or 'none'}, in {time.monotonic() - began:.0f} s"
             )
+
+    def covered(self, requester: Hospital, purpose: str, group: int = 0) -> set[str]:
+        """Of A, whose other patients are in another dataset, those in the released one."""
+        found = super().covered(requester, purpose, group)
+        if group == A:
+            found &= {
+                wish.subject.hex
+                for wish in self.wishes[A]
+                if wish.entry.record in self.cast.structured
+            }
+        return found
 
     def values(self) -> dict[str, tuple[float, ...]]:
         """The heart rows by subject."""

@@ -93,6 +93,7 @@ def test_real_files_go_to_the_hospitals_that_the_scenario_names(tmp_path):
     )
     cast = read_real(data, tmp_path / "files", say=lambda _line: None)
     assert cast.records[:3] == [["a", "c"], ["b"], ["CL-0001", "CL-0002"]]
+    assert cast.structured == {"a", "c"}
     assert math.isnan(cast.rows["CL-0002"][FEATURES.index("chol")])
     rows, labels = rows_of(cast, CLEVELAND)
     assert (len(rows), labels) == (1, [0])
