@@ -93,6 +93,7 @@ class ChainSide:
         self._follower = Follower(self._ledger, self._cursor, confirmations=confirmations)
         self._writing = threading.Lock()
         self._checked = False
+        self._refills = 0
         self._noted = 0.0
 
     def close(self) -> None:
@@ -133,6 +134,7 @@ class ChainSide:
             ChainError: the node did not answer, or not as expected; nothing is lost.
         """
         now = self._clock.now_ms()
+        refills = self._refills
         with self._store.reading() as conn:
             rounds = outbox.rounds(conn, _BATCH)
             stuck = conn.execute(
@@ -145,9 +147,11 @@ class ChainSide:
         for promises in rounds:
             with self._writing:
                 self._require_identity()
+                # What was lost comes first: the chain takes no checkpoint behind a newer one.
                 if not self._knows_what_was_seen():
-                    # What was lost comes first: the chain takes no checkpoint behind a newer one.
                     return False
+                if refills != self._refills:
+                    return True
                 self._hand_in(promises)
         return sum(map(len, rounds)) == _BATCH
 
@@ -289,7 +293,8 @@ class ChainSide:
             self._checked = False
             self._require_identity()
             held = self._held()
-        self._store.transact(lambda conn: outbox.reset_lost(conn, held))
+            self._store.transact(lambda conn: outbox.reset_lost(conn, held))
+            self._refills += 1
 
     def _held(self) -> outbox.Held:
         """What the chain holds now, read from its first block on."""

@@ -20,6 +20,9 @@ from ledger.bundle import AuditBundle
 from tests.architecture import ROOT
 from tests.pages import HOSTILE, PEOPLE, Tab, Town, answered, card, until, view
 
+# A page waits for the exchange, which may have other work to do.
+expect.set_options(timeout=20_000)
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 

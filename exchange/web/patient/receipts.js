@@ -12,14 +12,15 @@ const leavesOf = (consents, accesses) =>
   ])].filter((leaf) => leaf !== null && leaf !== undefined).sort((a, b) => a - b);
 
 export function Receipts({ session, consents, accesses, changed }) {
-  const [done, setDone] = useState(null);
+  // What was asked for when the button was pressed: entries may arrive while it is being checked.
+  const [run, setRun] = useState(null);
   const [wrong, setWrong] = useState(0);
   const [error, setError] = useState(null);
   const [taken, setTaken] = useState(null);
   const leaves = leavesOf(consents, accesses);
   const fetchAll = async () => {
     setError(null);
-    setDone(0);
+    setRun({ done: 0, all: leaves.length });
     setWrong(0);
     const receipts = [];
     try {
@@ -27,11 +28,11 @@ export function Receipts({ session, consents, accesses, changed }) {
         const { receipt, holds } = await session.receipt(leaf);
         if (!holds) setWrong((before) => before + 1);
         receipts.push(receipt);
-        setDone(receipts.length);
+        setRun({ done: receipts.length, all: leaves.length });
       }
     } catch (problem) {
       setError(problem);
-      setDone(null);
+      setRun(null);
       return;
     }
     const { deployment, exchange } = session.deployment;
@@ -59,10 +60,10 @@ export function Receipts({ session, consents, accesses, changed }) {
       <div class="card">
         <h3><${Icon} name="download" /> ${t('receipts.get')}</h3>
         <p>${count('receipts.count', leaves.length)}</p>
-        <button type="button" class="main" disabled=${leaves.length === 0 || (done !== null && done < leaves.length)}
+        <button type="button" class="main" disabled=${leaves.length === 0 || (run !== null && run.done < run.all)}
           onClick=${fetchAll}>${t('receipts.go')}</button>
-        <p aria-live="polite">${done !== null && html`<${Badge} tone=${wrong ? 'bad' : 'good'} icon=${wrong ? 'alert' : 'shieldCheck'}>
-          ${wrong ? count('receipts.wrong', wrong) : t('receipts.checked', { n: done, all: leaves.length })}</${Badge}>`}</p>
+        <p aria-live="polite">${run !== null && html`<${Badge} tone=${wrong ? 'bad' : 'good'} icon=${wrong ? 'alert' : 'shieldCheck'}>
+          ${wrong ? count('receipts.wrong', wrong) : t('receipts.checked', { n: run.done, all: run.all })}</${Badge}>`}</p>
       </div>
       <div class="card">
         <h3><${Icon} name="key" /> ${t('receipts.back')}</h3>
