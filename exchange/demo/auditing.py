@@ -64,7 +64,7 @@ def audit(stage: Stage) -> dict[str, Any]:
 
 def forge(stage: Stage) -> dict[str, Any]:
     """The operator writes a consent of its own making for a patient who signed nothing."""
-    victim = next(wish for wish in stage.wishes[0] if wish.kind == "none")
+    victim = next(wish for wish in stage.holding() if wish.kind == "none")
     consent = _forge_consent(stage, victim.subject)
     _await_active(stage, victim.subject, consent)
     answer = ask(

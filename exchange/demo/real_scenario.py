@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from exchange.demo.people import counts, deal
+from exchange.demo.people import Wish, counts, deal
 from exchange.demo.real import (
     CLEVELAND,
     FEATURES,
@@ -104,16 +104,14 @@ class RealScenario(Scenario):
                 f"set aside {listed(aside) or 'none'}, in {time.monotonic() - began:.0f} s"
             )
 
+    def holding(self) -> list[Wish]:
+        """Those in the bundles; A's other patients are in another dataset."""
+        return [wish for wish in self.wishes[A] if wish.entry.record in self.cast.structured]
+
     def covered(self, requester: Hospital, purpose: str, group: int = 0) -> set[str]:
-        """Of A, whose other patients are in another dataset, those in the released one."""
+        """Of A, those in the released dataset."""
         found = super().covered(requester, purpose, group)
-        if group == A:
-            found &= {
-                wish.subject.hex
-                for wish in self.wishes[A]
-                if wish.entry.record in self.cast.structured
-            }
-        return found
+        return found & {wish.subject.hex for wish in self.holding()} if group == A else found
 
     def values(self) -> dict[str, tuple[float, ...]]:
         """The heart rows by subject."""

@@ -214,7 +214,7 @@ class Scenario(Stage):
             for wish in self.wishes[self.table_group]
             if wish.kind == "purpose" and whole(known.get(wish.subject.hex))
         )
-        leaving = [wish for wish in self.wishes[0] if wish.kind == "purpose" and wish is not first]
+        leaving = [wish for wish in self.holding() if wish.kind == "purpose" and wish is not first]
         # Two stay, so that a release is left to look at.
         others = leaving[:-2][:20]
         job = submit(self, "mlp")
@@ -246,7 +246,7 @@ class Scenario(Stage):
 
     def history(self) -> None:
         """A patient sees every use of their data, and every refusal, with the leaf that proves it."""
-        wish = next(wish for wish in self.wishes[0] if wish.kind == "purpose")
+        wish = next(wish for wish in self.holding() if wish.kind == "purpose")
         history = self.crowd.client(wish).history()
         kinds = Counter(item["kind"] for item in history)
         if not {"release", "query"} <= set(kinds):

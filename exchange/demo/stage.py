@@ -92,6 +92,10 @@ class Stage:
         if left > -1:
             time.sleep(left + 1)
 
+    def holding(self) -> list[Wish]:
+        """The patients of hospital A whose records are in the dataset of the main release."""
+        return self.wishes[0]
+
     def covered(self, requester: Hospital, purpose: str, group: int = 0) -> set[str]:
         """The subjects of one hospital who agreed, by what they wished and by nothing else."""
         now = time.time()
